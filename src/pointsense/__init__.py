@@ -1,0 +1,3 @@
+"""pointsense: cells, nuclei and mitoses as points, by compressed codes and sparse recovery."""
+
+__version__ = "0.1.0"
