@@ -1,0 +1,231 @@
+"""The input contract: what a model was trained on, and how any image is brought to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pointsense.errors import DataError
+
+log = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+"""Rec. 601 weights of red, green and blue."""
+
+CLIP = (-0.5, 2.0)
+"""Inputs beyond these, in units of white minus black, carry no more information than the bounds."""
+
+PERCENTILES = (0.1, 99.9)
+SAMPLED_PIXELS = 2**15
+
+
+class InputContract(BaseModel):
+    """Channels, number type, black and white levels of the images that a model was trained on.
+
+    It is stored with the weights, so that a crop, a slide and another person's file go through the same
+    numbers.
+
+    Attributes
+    ----------
+    channels : int
+        Channels of the model's input; grey and RGB are converted into each other, nothing else.
+    dtype : "uint8", "uint16" or "float32"
+        Number type of the training images.
+    low, high : tuple of float, one per channel
+        Levels, in the numbers of `dtype`, that become 0 and 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: int = Field(ge=1)
+    dtype: Literal["uint8", "uint16", "float32"]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InputContract:
+        if not len(self.low) == len(self.high) == self.channels:
+            raise ValueError(f"low and high must have one level for each of the {self.channels} channels")
+        if not all(
+            low < high < np.inf and low > -np.inf for low, high in zip(self.low, self.high, strict=True)
+        ):
+            raise ValueError("each low must be below its high, and both finite")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_dict(cls, value: Any) -> InputContract:
+        """The contract from `to_dict`'s values.
+
+        Raises
+        ------
+        DataError
+            If a key is missing, unknown or has a wrong value.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise DataError(
+                f"the model's input contract is not valid ({f'{key}: ' if key else ''}{first['msg']}); "
+                "the model folder is damaged or was edited"
+            ) from error
+
+    @classmethod
+    def from_images(cls, images: Iterable[Array]) -> InputContract:
+        """The contract that training images of shape (H, W, C), as `read_image` gives them, imply.
+
+        8-bit images keep 0 and 255 as their levels, as cameras and scanners meant them. For 16-bit and float
+        images the levels are the 0.1 and 99.9 percentiles of each channel over all images (of at most
+        32,768 pixels an image, drawn with a fixed seed). Grey among RGB images counts as RGB, 8 bits among
+        16 as 16.
+
+        Raises
+        ------
+        DataError
+            If there is no image, or channel counts or number types cannot be brought together.
+        """
+        generator = np.random.default_rng(0)
+        samples: list[Array] = []
+        for image in images:
+            pixels = image.reshape(-1, image.shape[2])
+            if len(pixels) > SAMPLED_PIXELS:
+                pixels = pixels[generator.integers(0, len(pixels), SAMPLED_PIXELS)]
+            samples.append(pixels)
+        if not samples:
+            raise DataError("no training image: expected at least one to learn the input contract from")
+
+        counts = {sample.shape[1] for sample in samples}
+        if len(counts) > 1 and counts != {1, 3}:
+            raise DataError(
+                f"the training images have {_listed(sorted(counts))} channels; expected one count for all, "
+                "or grey and RGB: leave out or convert the others"
+            )
+        channels = max(counts)
+        kinds = {str(sample.dtype) for sample in samples}
+        if "float32" in kinds and len(kinds) > 1:
+            raise DataError(
+                f"the training images are of the types {_listed(sorted(kinds))}; expected whole numbers or "
+                "floats throughout: convert one of the two"
+            )
+        dtype = max(kinds, key=("uint8", "uint16", "float32").index)
+        if dtype == "uint8":
+            return cls(channels=channels, dtype="uint8", low=(0.0,) * channels, high=(255.0,) * channels)
+
+        pooled = np.concatenate(
+            [np.broadcast_to(_rescaled(sample, dtype), (len(sample), channels)) for sample in samples]
+        )
+        low, high = np.percentile(pooled, PERCENTILES, axis=0)
+        high = np.where(high > low, high, low + 1)  # a constant channel
+        return cls(channels=channels, dtype=dtype, low=tuple(low.tolist()), high=tuple(high.tolist()))
+
+    def check(self, image: Array, name: str = "the image") -> None:
+        """Fail, or warn in the log, where `image` (H, W, C) does not keep the contract.
+
+        Raises
+        ------
+        DataError
+            If the channel count is another and not grey against RGB, or a float image meets a model of
+            whole-number images (or the reverse) without lying in [0, 1].
+        """
+        found = image.shape[2]
+        if found != self.channels and {found, self.channels} != {1, 3}:
+            raise DataError(
+                f"{name} has {_plural(found, 'channel')}, the model was trained on "
+                f"{_plural(self.channels, 'channel')}; only grey and RGB are converted: "
+                "choose the channels, or a model trained on such images"
+            )
+        kind = str(image.dtype)
+        if kind == self.dtype:
+            return
+        if kind == "float32":
+            low, high = float(image.min()), float(image.max())
+            if low < 0 or high > 1:
+                raise DataError(
+                    f"{name} is a float image from {low:.4g} to {high:.4g}, the model was trained on "
+                    f"{self.dtype}; expected floats in [0, 1], or save it as {self.dtype}"
+                )
+        elif self.dtype == "float32":
+            if min(self.low) < 0 or max(self.high) > 1:
+                raise DataError(
+                    f"{name} is {kind}, the model was trained on float images with levels from "
+                    f"{min(self.low):.4g} to {max(self.high):.4g}; save it as float32 on that scale"
+                )
+        elif (brightest := int(image.max())) < (np.iinfo(image.dtype).max + 1) / 8:
+            log.warning(
+                "%s: its maximum is %d of %d, as of a %d-bit image; it will look dark to the model "
+                "(trained on %s): rescale it to the full range of its type",
+                name,
+                brightest,
+                np.iinfo(image.dtype).max,
+                brightest.bit_length(),
+                self.dtype,
+            )
+
+    def scale(self, image: Array) -> npt.NDArray[np.float32]:
+        """`apply` without its checks: for the tiles of an image that has passed `check` as a whole."""
+        values = _rescaled(image, self.dtype)
+        if self.channels == 1 and values.shape[2] == 3:
+            values = (values @ LUMINANCE)[:, :, None]
+        elif self.channels == 3 and values.shape[2] == 1:
+            values = np.repeat(values, 3, axis=2)
+        low, high = (np.array(level, np.float32) for level in (self.low, self.high))
+        scaled = np.clip((values - low) / (high - low), *CLIP)
+        return np.ascontiguousarray(np.moveaxis(scaled, 2, 0), dtype=np.float32)
+
+    def apply(self, image: Array, name: str = "the image") -> npt.NDArray[np.float32]:
+        """The model's input for an image.
+
+        Whole numbers of another width and floats in [0, 1] are brought to `dtype` by their full range, RGB to
+        grey by luminance (Rec. 601), grey to RGB by repetition; then black (`low`) becomes 0, white (`high`)
+        1, and what lies outside [-0.5, 2] is clipped.
+
+        Parameters
+        ----------
+        image : (H, W, C) array of uint8, uint16 or float32
+            As `read_image` gives it.
+        name : str
+            What messages call the image.
+
+        Returns
+        -------
+        (channels, H, W) float32
+
+        Raises
+        ------
+        DataError
+            See `check`.
+        """
+        self.check(image, name)
+        return self.scale(image)
+
+
+def _full_range(dtype: str) -> float:
+    return {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}[dtype]
+
+
+def _rescaled(image: Array, dtype: str) -> npt.NDArray[np.float32]:
+    """The image as float32 in the numbers of `dtype`."""
+    values = image.astype(np.float32)
+    if str(image.dtype) != dtype:
+        values *= np.float32(_full_range(dtype) / _full_range(str(image.dtype)))
+    return values
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _listed(values: Iterable[object]) -> str:
+    return " and ".join(str(value) for value in values)

@@ -1,0 +1,267 @@
+"""Detections: points with their scores and evidence, and the files they are kept in."""
+
+from __future__ import annotations
+
+import csv
+import json
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsense.errors import DataError
+from pointsense.tables import Row, read_table
+from pointsense.writing import replacing, write_text
+
+COLUMNS = ("y", "x", "score", "class", "votes", "spread")
+CORNER = 0.5
+"""From our origin, the centre of the first pixel, to QuPath's, the top-left corner of the first pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """K detected points with their evidence.
+
+    Attributes
+    ----------
+    points : (K, 2) float64
+        (y, x) in pixels; the origin is the centre of the first pixel.
+    scores : (K,) float64
+        Confidence; higher is surer.
+    classes : (K,) str
+        Class names; empty strings where the model knows one class only.
+    votes : (K,) int64
+        How many observation axes saw the point.
+    spread : (K,) float64
+        Standard deviation in pixels of the axes' positions around the point.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or a number is not finite.
+    """
+
+    points: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
+    classes: npt.NDArray[np.str_]
+    votes: npt.NDArray[np.int64]
+    spread: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        points = np.asarray(self.points, dtype=np.float64)
+        if points.size == 0:
+            points = points.reshape(0, 2)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise ValueError(f"points must have the shape (K, 2) with rows (y, x), not {points.shape}")
+        columns = {
+            "points": points,
+            "scores": np.asarray(self.scores, dtype=np.float64),
+            "classes": np.asarray(self.classes, dtype=np.str_),
+            "votes": np.asarray(self.votes, dtype=np.int64),
+            "spread": np.asarray(self.spread, dtype=np.float64),
+        }
+        for name, values in columns.items():
+            if name != "points" and values.shape != (len(points),):
+                raise ValueError(
+                    f"{name} must have the shape ({len(points)},) like points, not {values.shape}"
+                )
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise ValueError(f"{name} holds NaN or infinite numbers")
+            object.__setattr__(self, name, values)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @classmethod
+    def of(
+        cls,
+        points: npt.ArrayLike,
+        scores: npt.ArrayLike | None = None,
+        classes: npt.ArrayLike | str = "",
+        votes: npt.ArrayLike | None = None,
+        spread: npt.ArrayLike | None = None,
+    ) -> Detections:
+        """Detections at `points`, (K, 2) yx; what is not given is score 1, class "", 1 vote, spread 0.
+
+        >>> len(Detections.of([(1.5, 2.0), (7.0, 3.0)]))
+        2
+        """
+        array = np.asarray(points, dtype=np.float64)
+        count = len(array)
+        names = np.full(count, classes) if isinstance(classes, str) else np.asarray(classes, dtype=np.str_)
+        return cls(
+            points=array,
+            scores=np.ones(count) if scores is None else np.asarray(scores, dtype=np.float64),
+            classes=names,
+            votes=np.ones(count, np.int64) if votes is None else np.asarray(votes, dtype=np.int64),
+            spread=np.zeros(count) if spread is None else np.asarray(spread, dtype=np.float64),
+        )
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No detections."""
+        return cls.of(np.zeros((0, 2)))
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Detections]) -> Detections:
+        """All detections of `parts`, in order."""
+        parts = [cls.empty(), *parts]
+        return cls(
+            points=np.concatenate([part.points for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            classes=np.concatenate([part.classes for part in parts]),
+            votes=np.concatenate([part.votes for part in parts]),
+            spread=np.concatenate([part.spread for part in parts]),
+        )
+
+    def select(self, mask: npt.NDArray[Any]) -> Detections:
+        """The detections that `mask` keeps, or, with indices, in the order that it gives."""
+        return Detections(
+            self.points[mask], self.scores[mask], self.classes[mask], self.votes[mask], self.spread[mask]
+        )
+
+    def above(self, threshold: float) -> Detections:
+        """The detections whose score is at least `threshold`."""
+        return self.select(self.scores >= threshold)
+
+    def write_csv(self, path: Path | str, um_per_px: float | None = None) -> None:
+        """Write columns y, x, score, class, votes, spread, and y_um, x_um where the pixel size is known.
+
+        Positions are rounded to a thousandth of a pixel, scores to six significant digits; the header is
+        written also when there is no detection.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be written.
+        """
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(COLUMNS if um_per_px is None else (*COLUMNS, "y_um", "x_um"))
+            for (y, x), score, name, votes, spread in self._rows():
+                cells = [_decimal(y), _decimal(x), f"{score:.6g}", name, votes, _decimal(spread)]
+                if um_per_px is not None:
+                    cells += [_decimal(y * um_per_px), _decimal(x * um_per_px)]
+                table.writerow(cells)
+
+    @classmethod
+    def read_csv(cls, path: Path | str) -> Detections:
+        """Read what `write_csv` wrote, or any CSV with a header that names y and x.
+
+        Columns that are not there are filled as in `Detections.of`; further columns are ignored.
+
+        Raises
+        ------
+        DataError
+            If the file has no header, lacks y or x, or holds something else than finite numbers.
+        """
+        rows = read_table(path, ("y", "x")).rows
+        return cls.of(
+            points=np.array([(row.number("y"), row.number("x")) for row in rows]).reshape(-1, 2),
+            scores=[row.number("score", 1.0) for row in rows],
+            classes=np.array([row.text("class") for row in rows], dtype=np.str_),
+            votes=[_whole(row, "votes", 1) for row in rows],
+            spread=[row.number("spread", 0.0) for row in rows],
+        )
+
+    def write_geojson(self, path: Path | str) -> None:
+        """Write a FeatureCollection that QuPath imports as detections with measurements.
+
+        GeoJSON is (x, y), and QuPath counts from the top-left corner of the first pixel, so 0.5 is added
+        to both coordinates: our (0, 0), the centre of the first pixel, becomes (0.5, 0.5). The ids follow
+        from the content: the same detections give the same file.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be written.
+        """
+        features = [self._feature(index, *row) for index, row in enumerate(self._rows())]
+        collection = {"type": "FeatureCollection", "features": features}
+        write_text(path, json.dumps(collection, indent=1, ensure_ascii=False) + "\n")
+
+    @staticmethod
+    def _feature(
+        index: int, point: tuple[float, float], score: float, name: str, votes: int, spread: float
+    ) -> dict[str, Any]:
+        y, x = (round(value + CORNER, 3) for value in point)
+        measurements = {"score": float(f"{score:.6g}"), "votes": votes, "spread": round(spread, 3)}
+        properties: dict[str, Any] = {"objectType": "detection", "measurements": measurements}
+        if name:
+            properties["classification"] = {"name": name}
+        content = json.dumps([index, x, y, properties])
+        return {
+            "type": "Feature",
+            "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"pointsense {content}")),
+            "geometry": {"type": "Point", "coordinates": [x, y]},
+            "properties": properties,
+        }
+
+    @classmethod
+    def read_geojson(cls, path: Path | str) -> Detections:
+        """Read Point and MultiPoint features, those of `write_geojson` or of QuPath's own points tool.
+
+        Raises
+        ------
+        DataError
+            If the file is not GeoJSON, or holds areas or lines, which have no single position.
+        """
+        path = Path(path)
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            features = value["features"] if isinstance(value, dict) else value
+            rows = [row for feature in features for row in _feature_rows(path, feature)]
+            if not rows:
+                return cls.empty()
+            points, scores, classes, votes, spread = zip(*rows, strict=True)
+            return cls.of(np.array(points) - CORNER, scores, np.array(classes), votes, spread)
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path} is not GeoJSON with point features ({error!r}); export it again from the viewer"
+            ) from error
+
+    def _rows(self) -> Iterable[tuple[tuple[float, float], float, str, int, float]]:
+        columns = (self.points, self.scores, self.classes, self.votes, self.spread)
+        return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _decimal(value: float) -> str:
+    """At most three decimals, without trailing zeros and without a minus zero."""
+    text = f"{value:.3f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _whole(row: Row, column: str, default: int) -> int:
+    value = row.number(column, default)
+    if value != int(value):
+        raise DataError(
+            f"{row.path}, line {row.line}: {column} is '{row.text(column)}', expected a whole number"
+        )
+    return int(value)
+
+
+def _feature_rows(
+    path: Path, feature: dict[str, Any]
+) -> list[tuple[tuple[float, float], float, str, int, float]]:
+    geometry = feature["geometry"]
+    kind, coordinates = geometry["type"], geometry["coordinates"]
+    if kind not in ("Point", "MultiPoint"):
+        raise DataError(
+            f"{path} holds a {kind}, expected Point or MultiPoint features; export the points only, "
+            "or turn the shapes into their centres first"
+        )
+    properties = feature.get("properties") or {}
+    name = (properties.get("classification") or {}).get("name", "")
+    found = properties.get("measurements") or {}
+    if isinstance(found, list):  # QuPath before 0.4: a list of {"name": ..., "value": ...}
+        found = {item["name"]: item["value"] for item in found}
+    evidence = float(found.get("score", 1)), name, int(found.get("votes", 1)), float(found.get("spread", 0))
+    return [
+        ((float(y), float(x)), *evidence) for x, y, *_ in ([coordinates] if kind == "Point" else coordinates)
+    ]
