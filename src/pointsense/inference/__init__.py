@@ -1,0 +1,1 @@
+"""Images to detections: tiles, recovery of their codes, clustering."""
