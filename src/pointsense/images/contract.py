@@ -22,6 +22,9 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 CLIP = (-0.5, 2.0)
 """Inputs beyond these, in units of white minus black, carry no more information than the bounds."""
 
+Dtype = Literal["uint8", "uint16", "float32"]
+DTYPES: tuple[Dtype, ...] = ("uint8", "uint16", "float32")
+
 PERCENTILES = (0.1, 99.9)
 SAMPLED_PIXELS = 2**15
 
@@ -45,7 +48,7 @@ class InputContract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: int = Field(ge=1)
-    dtype: Literal["uint8", "uint16", "float32"]
+    dtype: Dtype
     low: tuple[float, ...]
     high: tuple[float, ...]
 
@@ -119,7 +122,7 @@ class InputContract(BaseModel):
                 f"the training images are of the types {_listed(sorted(kinds))}; expected whole numbers or "
                 "floats throughout: convert one of the two"
             )
-        dtype = max(kinds, key=("uint8", "uint16", "float32").index)
+        dtype: Dtype = max((kind for kind in DTYPES if kind in kinds), key=DTYPES.index)
         if dtype == "uint8":
             return cls(channels=channels, dtype="uint8", low=(0.0,) * channels, high=(255.0,) * channels)
 

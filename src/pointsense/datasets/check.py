@@ -1,0 +1,244 @@
+"""The doctor for data: everything that would spoil a training, found before it, one line each."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from pointsense.datasets.dataset import Dataset, Sample, check_points_inside, points_inside
+from pointsense.datasets.load import read_dataset
+from pointsense.datasets.radius import estimate_radius, nearest_distances
+from pointsense.errors import DataError
+from pointsense.images import read_image
+
+SHOWN = 10
+"""Problems of one kind that are listed before the rest is only counted."""
+
+WINDOW_RADII, CROWDED_WINDOW = 8, 64
+"""Without a model's own numbers: a window of 8 radii that holds more than one point per radius squared."""
+
+SURE = 4.0
+"""Standard errors by which exchanged coordinates must fit the images better to be called swapped."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: an "error" (the data cannot be used) or a "warning" (look at it)."""
+
+    level: Literal["error", "warning"]
+    message: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is kept of an opened image: its shape and number type, and how points stand out from it.
+
+    `contrast` is (K, 2) for the points that lie inside in both orders of the coordinates: the distance of the
+    grey value from the image's median at (y, x) and at (x, y).
+    """
+
+    sample: Sample
+    shape: tuple[int, int, int]
+    dtype: str
+    contrast: npt.NDArray[np.float64]
+
+
+def check(
+    path: Path | str,
+    *,
+    split_file: Path | str | None = None,
+    val_fold: int | None = None,
+    radius: float | None = None,
+    window: float | None = None,
+    capacity: int | None = None,
+) -> list[Finding]:
+    """Look at a data set and list what is wrong (errors) or odd (warnings) with it; it never stops early.
+
+    Parameters
+    ----------
+    path, split_file, val_fold
+        As for `load_dataset`.
+    radius : float, optional
+        Match radius in pixels; else that of `dataset.json`, else an estimate from the spacing.
+    window, capacity : float and int, optional
+        Side in pixels of a model's window and the number of points that its code can hold; by default 8 radii
+        and 64, one point per radius squared.
+
+    Raises
+    ------
+    UsageError
+        If `split_file` and `val_fold` do not fit together.
+    """
+    try:
+        reading = read_dataset(path, split_file=split_file, val_fold=val_fold)
+    except DataError as error:
+        return [Finding("error", str(error))]
+    dataset = reading.dataset
+    errors, looked = list(reading.problems), []
+    for sample in dataset.samples:
+        try:
+            looked.append(_look(sample))
+            check_points_inside(sample, looked[-1].shape)
+        except DataError as error:
+            errors.append(str(error))
+    if errors[SHOWN:]:
+        errors[SHOWN:] = [
+            f"and {len(errors) - SHOWN} more errors like these; correct the first and check again"
+        ]
+
+    warnings = [
+        *reading.notes,
+        *_duplicates(dataset),
+        *_swapped(looked),
+        *_mixed(looked),
+        *_straddling_groups(dataset),
+        *_crowding(dataset, radius, window, capacity),
+    ]
+    return [Finding("error", message) for message in errors] + [
+        Finding("warning", message) for message in warnings
+    ]
+
+
+def _look(sample: Sample) -> Looked:
+    image = read_image(sample.path)
+    both = points_inside(sample.points, image.shape) & points_inside(sample.points[:, ::-1], image.shape)
+    points = sample.points[both]
+    median = np.median(image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)].mean(axis=2))
+    contrast = [np.abs(_grey_around(image, order) - median) for order in (points, points[:, ::-1])]
+    return Looked(sample, image.shape, str(image.dtype), np.stack(contrast, axis=1))
+
+
+def _grey_around(image: npt.NDArray[Any], points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean over channels and 7 x 7 pixels around each of the (K, 2) points -> (K,)."""
+    steps = np.arange(-3, 4)
+    rows, columns = (
+        np.clip(np.rint(points[:, axis]).astype(int)[:, None] + steps, 0, image.shape[axis] - 1)
+        for axis in (0, 1)
+    )
+    return image[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2, 3), dtype=np.float64)
+
+
+def _duplicates(dataset: Dataset) -> Iterator[str]:
+    twice = {
+        sample.name: len(sample.points) - len(np.unique(sample.points, axis=0)) for sample in dataset.samples
+    }
+    if images := [name for name, count in twice.items() if count]:
+        total = sum(twice.values())
+        yield (
+            f"{total} point{'s repeat' if total > 1 else ' repeats'} another of the same image and position "
+            f"({_some(images)}); delete the copies"
+        )
+
+
+def _swapped(looked: Sequence[Looked]) -> Iterator[str]:
+    """By geometry (outside as given, inside when exchanged), else by what lies under the points."""
+    outside = inside_swapped = 0
+    for image in looked:
+        points = image.sample.points[~points_inside(image.sample.points, image.shape)]
+        outside += len(points)
+        inside_swapped += int(points_inside(points[:, ::-1], image.shape).sum())
+    better = _evidence_for_swap([image.contrast for image in looked])
+    if outside and inside_swapped > outside / 2:
+        yield (
+            f"x and y are probably swapped: {inside_swapped} of {outside} points that lie outside would lie "
+            "inside; exchange the names of the two columns"
+        )
+    elif better > SURE:
+        yield (
+            "x and y are probably swapped: what stands out in the images lies at the exchanged positions; "
+            "look at an overlay, and exchange the names of the two columns"
+        )
+
+
+def _evidence_for_swap(contrasts: Sequence[npt.NDArray[np.float64]]) -> float:
+    """Standard errors by which exchanged points stand out more from their images than the given ones.
+
+    Each image counts once, for its points share whatever unevenness it has; where there are fewer than five,
+    each point.
+    """
+    differences = [pairs[:, 1] - pairs[:, 0] for pairs in contrasts if len(pairs)]
+    if len(differences) >= 5:
+        values = np.array([difference.mean() for difference in differences])
+    else:
+        values = np.concatenate([np.zeros(0), *differences])
+    if len(values) < 5 or not values.std() > 0:
+        return 0.0
+    return float(values.mean() / values.std(ddof=1) * np.sqrt(len(values)))
+
+
+def _mixed(looked: Sequence[Looked]) -> Iterator[str]:
+    channels = Counter(image.shape[2] for image in looked)
+    if len(channels) > 1:
+        remedy = "grey will be repeated to RGB" if set(channels) == {1, 3} else "training will refuse them"
+        yield (
+            f"mixed channel counts: {_counted(channels, 'channels')}; {remedy}: convert them to one count, "
+            "or train apart"
+        )
+    dtypes = Counter(image.dtype for image in looked)
+    if len(dtypes) > 1:
+        remedy = "training will refuse them" if "float32" in dtypes else "8 bits will be stretched to 16"
+        yield f"mixed number types: {_counted(dtypes, '')}; {remedy}: convert them to one type"
+
+
+def _straddling_groups(dataset: Dataset) -> Iterator[str]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for sample in dataset.samples:
+        if sample.split:
+            splits[sample.group].add(sample.split)
+    if straddling := sorted(group for group, found in splits.items() if len(found) > 1):
+        names = sorted(set.union(*(splits[group] for group in straddling)))
+        yield (
+            f"{len(straddling)} of {len(splits)} groups are in more than one of {', '.join(names)} "
+            f"({_some(straddling)}): scores will flatter; split by group"
+        )
+
+
+def _crowding(
+    dataset: Dataset, radius: float | None, window: float | None, capacity: int | None
+) -> Iterator[str]:
+    if radius is None:
+        radius = min(dataset.radius_px.values(), default=None) or estimate_radius(dataset)
+    if window is None and radius is not None:
+        window = WINDOW_RADII * radius
+    if window is not None:
+        limit = CROWDED_WINDOW if capacity is None else capacity
+        fullest = {sample.name: _most_in_window(sample.points, window) for sample in dataset.samples}
+        if crowded := [name for name, count in fullest.items() if count > limit]:
+            yield (
+                f"denser than the code can hold: up to {max(fullest.values())} points in a window of "
+                f"{window:g} px, where {limit} fit ({_some(crowded)}); enlarge the images or shrink the window"
+            )
+    distances = np.concatenate(
+        [np.zeros(0), *(nearest_distances(sample.points) for sample in dataset.samples)]
+    )
+    if radius is not None and len(distances) and (median := float(np.median(distances))) < radius:
+        yield (
+            f"spacing below the bandwidth: half of the points have a neighbour within {median:.3g} px, the "
+            f"radius is {radius:g} px: neighbours melt into one; take a smaller radius"
+        )
+
+
+def _most_in_window(points: npt.NDArray[np.float64], window: float) -> int:
+    """The most points in any square of side `window` px that is centred on one of the (K, 2) points."""
+    if not len(points):
+        return 0
+    tree = cKDTree(points)
+    return int(tree.query_ball_point(points, window / 2, p=np.inf, return_length=True).max())
+
+
+def _counted(counts: Counter[Any], noun: str) -> str:
+    return ", ".join(
+        f"{value} {noun}".strip() + f" in {number} images" for value, number in counts.most_common()
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first three names, and a sign that there are more."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,133 @@
+"""What every layout becomes: samples (an image file and its points) in a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsense.errors import DataError, UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image and its points.
+
+    Attributes
+    ----------
+    name : str
+        The image's path inside the data set, with `/` on every system; unique.
+    path : Path
+        Where the file is.
+    points : (K, 2) float64
+        (y, x) in pixels; the origin is the centre of the first pixel.
+    classes : tuple of K str
+        Class names; "" where the table has none.
+    group : str
+        Patient, slide or field; the name where no groups are known.
+    split : str
+        "train", "val", "test", or "" for an image that the split leaves out.
+    """
+
+    name: str
+    path: Path
+    points: npt.NDArray[np.float64]
+    classes: tuple[str, ...]
+    group: str
+    split: str = "train"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples, sorted by name, with what is known about their scale.
+
+    Attributes
+    ----------
+    root : Path
+    samples : tuple of Sample
+    radius_px : dict of str to float
+        Match radius in pixels for each class ("" for points without a class); empty where unknown.
+    um_per_px : float or None
+        Pixel size in micrometres.
+    """
+
+    root: Path
+    samples: tuple[Sample, ...]
+    radius_px: dict[str, float]
+    um_per_px: float | None = None
+
+    @property
+    def train(self) -> list[Sample]:
+        """The samples to learn and choose from."""
+        return self.split("train")
+
+    @property
+    def val(self) -> list[Sample]:
+        """The samples to report on, opened by nothing else."""
+        return self.split("val")
+
+    def split(self, name: str) -> list[Sample]:
+        """The samples of the split `name`, in order."""
+        return [sample for sample in self.samples if sample.split == name]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names that occur, sorted; without the empty one."""
+        return tuple(sorted({name for sample in self.samples for name in sample.classes} - {""}))
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether any group holds more than its own image by name."""
+        return any(sample.group != sample.name for sample in self.samples)
+
+    def only(self, class_name: str) -> Dataset:
+        """The same images with the points of one class.
+
+        Raises
+        ------
+        UsageError
+            If no point is of that class; the message lists those that are.
+        """
+        if class_name not in self.class_names:
+            known = ", ".join(self.class_names) or "none (the points have no class column)"
+            raise UsageError(f"no point of the class '{class_name}' in {self.root}; its classes are: {known}")
+        samples = []
+        for sample in self.samples:
+            kept = np.array([name == class_name for name in sample.classes], dtype=bool)
+            classes = (class_name,) * int(kept.sum())
+            samples.append(replace(sample, points=sample.points[kept], classes=classes))
+        radius_px = {name: radius for name, radius in self.radius_px.items() if name == class_name}
+        return replace(self, samples=tuple(samples), radius_px=radius_px)
+
+
+def points_inside(points: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Which of the (K, 2) yx points lie on an image of `shape` (H, W, ...), borders of pixels included."""
+    low, high = -0.5, np.array(shape[:2]) - 0.5
+    return np.all((points >= low) & (points <= high), axis=1)
+
+
+def check_points_inside(sample: Sample, shape: tuple[int, ...]) -> None:
+    """Fail where a point of `sample` lies outside its image of `shape` (H, W, ...).
+
+    Raises
+    ------
+    DataError
+        Naming the image, its size and the first such point.
+    """
+    outside = sample.points[~points_inside(sample.points, shape)]
+    if not len(outside):
+        return
+    count = "a point" if len(outside) == 1 else f"{len(outside)} points"
+    swapped = points_inside(outside[:, ::-1], shape).all()
+    raise DataError(
+        f"{sample.name} ({shape[0]} rows x {shape[1]} columns) has {count} outside: "
+        f"(y, x) = ({outside[0, 0]:g}, {outside[0, 1]:g}); "
+        + (
+            "inside with y and x exchanged: look at the columns' order"
+            if swapped
+            else "correct or delete them"
+        )
+    )

@@ -1,0 +1,79 @@
+"""The layout `images/` and `points.csv` (image, y, x, and, where there are classes, class)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pointsense.datasets.dataset import Sample
+from pointsense.datasets.listing import find_images
+from pointsense.errors import DataError
+from pointsense.images import IMAGE_SUFFIXES
+from pointsense.tables import Row, Table, read_table
+
+EXPECTED = "images/ and points.csv (image,y,x[,class])"
+
+
+def is_layout(root: Path) -> bool:
+    """Whether `root` looks meant to be of this layout."""
+    return (root / "images").is_dir() or (root / "points.csv").is_file()
+
+
+def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
+    """All images below `images/` with their points, and what is wrong with the lines of `points.csv`.
+
+    An image without a line has no object. All samples are of the split "train".
+
+    Raises
+    ------
+    DataError
+        If a part of the layout is missing, or the table has no proper header.
+    """
+    images = root / "images"
+    names = find_images(images) if images.is_dir() else []
+    if not names:
+        raise DataError(f"no image in {images}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    table = read_table(root / "points.csv", ("image", "y", "x"))
+
+    rows: dict[str, list[Row]] = {name: [] for name in names}
+    unknown: dict[str, Row] = {}
+    for row in table.rows:
+        name = image_name(row)
+        if name in rows:
+            rows[name].append(row)
+        else:
+            unknown.setdefault(name, row)
+    problems = [unknown_images(table, unknown, "images/")] if unknown else []
+    samples = []
+    for name in names:
+        points, classes = read_points(rows[name], problems)
+        samples.append(Sample(name, images / name, points, classes, group=name))
+    return samples, problems
+
+
+def image_name(row: Row) -> str:
+    """The `image` cell with `/` between folders."""
+    return row.text("image").replace("\\", "/").removeprefix("./")
+
+
+def unknown_images(table: Table, unknown: dict[str, Row], folder: str) -> str:
+    """One sentence about the lines whose image is not there, from the first line of each such image."""
+    first = ", ".join(f"'{name}' (line {row.line})" for name, row in list(unknown.items())[:3])
+    count = "an image" if len(unknown) == 1 else f"{len(unknown)} images"
+    return (
+        f"{table.path} names {count} not in {folder}: {first}{', ...' if len(unknown) > 3 else ''}; "
+        f"give the path below {folder} with its suffix, or delete the lines"
+    )
+
+
+def read_points(rows: list[Row], problems: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The (K, 2) yx points and K classes of `rows`; bad lines are left out and told in `problems`."""
+    points, classes = [], []
+    for row in rows:
+        try:
+            points.append((row.number("y"), row.number("x")))
+            classes.append(row.text("class"))
+        except DataError as error:
+            problems.append(str(error))
+    return np.array(points, dtype=np.float64).reshape(-1, 2), tuple(classes)

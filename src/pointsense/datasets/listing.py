@@ -1,0 +1,54 @@
+"""Finding image files, in a data set or in what a person names on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pointsense.errors import DataError, UsageError
+from pointsense.images import IMAGE_SUFFIXES
+
+
+def find_images(folder: Path) -> list[str]:
+    """Paths of the images in `folder` and below, relative to it with `/`, sorted; no hidden files."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(
+        name.as_posix()
+        for name in names
+        if not any(part.startswith(".") for part in name.parts) and (folder / name).is_file()
+    )
+
+
+def list_images(paths: Sequence[Path | str]) -> list[tuple[Path, str]]:
+    """The images that files and folders stand for, each with the relative name of its output.
+
+    A folder is searched with its sub-folders, which are kept in the names; a file is taken as it is, under
+    its own name. The same file under the same name counts once.
+
+    Raises
+    ------
+    DataError
+        If a path does not exist, or a folder holds no image.
+    UsageError
+        If two images would write to the same output (equal names up to the suffix and to upper case).
+    """
+    images: dict[str, tuple[Path, str]] = {}
+    for given in map(Path, paths):
+        if given.is_file():
+            found = [(given, given.name)]
+        elif given.is_dir():
+            found = [(given / name, name) for name in find_images(given)]
+            if not found:
+                raise DataError(
+                    f"{given} holds no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+                )
+        else:
+            raise DataError(f"{given} does not exist; expected an image or a folder of images")
+        for path, name in found:
+            output = Path(name).with_suffix("").as_posix().casefold()
+            other, _ = images.setdefault(output, (path, name))
+            if other.resolve() != path.resolve():
+                raise UsageError(
+                    f"{other} and {path} would write the same output; rename one, or predict them apart"
+                )
+    return list(images.values())

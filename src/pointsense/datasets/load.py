@@ -1,0 +1,228 @@
+"""Loading a data set of either layout, with its split, its groups and its scale."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pointsense.datasets import folder, spotiflow
+from pointsense.datasets.dataset import Dataset, Sample
+from pointsense.datasets.folder import image_name, unknown_images
+from pointsense.errors import DataError, UsageError
+from pointsense.tables import Row, Table, read_table
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class Reading:
+    """A data set as far as it could be read: with what is wrong (`problems`) and what is odd (`notes`)."""
+
+    dataset: Dataset
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def load_dataset(
+    path: Path | str, *, split_file: Path | str | None = None, val_fold: int | None = None
+) -> Dataset:
+    """Load `images/` + `points.csv`, or Spotiflow's `train/`, `val/`; images are not opened.
+
+    Beside them may lie `split.csv` (image, split), `groups.csv` (image, group) and `dataset.json`
+    ({"um_per_px": 0.25, "radius_px": 6 or {"class": 6}}). Without a split all images of the first layout
+    are "train". An image that the split does not list belongs to no split, which is logged.
+
+    Parameters
+    ----------
+    path : folder of the data set
+    split_file : CSV file, optional
+        (image, split), or (image, fold) together with `val_fold`; used in place of `split.csv`.
+    val_fold : int, optional
+        The fold that becomes "val"; the others become "train".
+
+    Raises
+    ------
+    DataError
+        If the folder, a table or a line of one is not what it should be; the first problem, and their number.
+    UsageError
+        If `split_file` and `val_fold` do not fit together.
+    """
+    reading = read_dataset(path, split_file=split_file, val_fold=val_fold)
+    if reading.problems:
+        more = len(reading.problems) - 1
+        raise DataError(reading.problems[0] + (f" (and {more} more: see pointsense check)" if more else ""))
+    for note in reading.notes:
+        log.warning("%s", note)
+    return reading.dataset
+
+
+def read_dataset(
+    path: Path | str, *, split_file: Path | str | None = None, val_fold: int | None = None
+) -> Reading:
+    """`load_dataset`, but collecting problems instead of stopping at the first.
+
+    Raises
+    ------
+    DataError, UsageError
+        Only where nothing of the data set can be read, or the arguments are wrong.
+    """
+    root = Path(path)
+    samples, problems = _layout(root)(root)
+    reading = Reading(Dataset(root, tuple(sorted(samples, key=lambda sample: sample.name)), {}), problems)
+    if split_file is not None or val_fold is not None or (root / "split.csv").exists():
+        _read_split(reading, root / "split.csv" if split_file is None else Path(split_file), val_fold)
+    if (root / "groups.csv").exists():
+        _read_groups(reading, root / "groups.csv")
+    if (root / "dataset.json").exists():
+        _read_scale(reading, root / "dataset.json")
+    return reading
+
+
+def _layout(root: Path) -> Callable[[Path], tuple[list[Sample], list[str]]]:
+    for layout in (folder, spotiflow):
+        if layout.is_layout(root):
+            return layout.read_samples
+    expected = f"expected a folder with {folder.EXPECTED}, or {spotiflow.EXPECTED}"
+    if not root.is_dir():
+        raise DataError(f"{root} {'is a file' if root.exists() else 'does not exist'}; {expected}")
+    found = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
+    listed = ", ".join(found[:6]) + (", ..." if len(found) > 6 else "") if found else "nothing"
+    raise DataError(f"{root} is no data set: {expected}, found {listed}")
+
+
+def _read_split(reading: Reading, path: Path, val_fold: int | None) -> None:
+    try:
+        table = read_table(path, ("image",))
+        splits = _splits(reading, table, val_fold)
+    except DataError as error:
+        reading.problems.append(str(error))
+        return
+    unlisted = [sample.name for sample in reading.dataset.samples if sample.name not in splits]
+    if unlisted:
+        reading.notes.append(
+            f"{path} does not list {_some(unlisted)}: neither trained nor evaluated on; add the missing lines"
+        )
+    _replace_samples(reading, lambda sample: replace(sample, split=splits.get(sample.name, "")))
+
+
+def _splits(reading: Reading, table: Table, val_fold: int | None) -> dict[str, str]:
+    """The split of each image that the table lists."""
+    path = table.path
+    if val_fold is not None and "fold" not in table.columns:
+        raise UsageError(f"--val-fold {val_fold} needs a column fold in {path}; give such a --split-file")
+    if val_fold is None and "split" not in table.columns:
+        if "fold" in table.columns:
+            raise UsageError(f"{path} divides by fold; choose one of {_folds(table)} with --val-fold")
+        raise DataError(f"{path} lacks the column split (or fold); found '{','.join(table.columns)}'")
+    if val_fold is not None and str(val_fold) not in _folds(table).split(", "):
+        raise UsageError(f"no fold {val_fold} in {path}; choose one of {_folds(table)} with --val-fold")
+
+    def split_of(row: Row) -> str:
+        if val_fold is not None:
+            return "val" if row.text("fold") == str(val_fold) else "train"
+        if (split := row.text("split").lower()) not in SPLITS:
+            raise DataError(
+                f"{path}, line {row.line}: split is '{row.text('split')}', expected train, val or test"
+            )
+        return split
+
+    return _by_image(reading, table, split_of)
+
+
+def _folds(table: Table) -> str:
+    return ", ".join(sorted({row.text("fold") for row in table.rows} - {""}))
+
+
+def _read_groups(reading: Reading, path: Path) -> None:
+    try:
+        groups = _by_image(reading, read_table(path, ("image", "group")), lambda row: row.text("group"))
+    except DataError as error:
+        reading.problems.append(str(error))
+        return
+    if unlisted := [sample.name for sample in reading.dataset.samples if not groups.get(sample.name)]:
+        reading.notes.append(
+            f"{path} gives no group for {_some(unlisted)}: each counts as its own; add the lines"
+        )
+    _replace_samples(reading, lambda sample: replace(sample, group=groups.get(sample.name) or sample.name))
+
+
+def _by_image(reading: Reading, table: Table, value: Callable[[Row], str]) -> dict[str, str]:
+    """`value` of the row of each image; contradictions are problems, images that are not there a note."""
+    names = {sample.name for sample in reading.dataset.samples}
+    values: dict[str, str] = {}
+    unknown: dict[str, Row] = {}
+    for row in table.rows:
+        name = image_name(row)
+        if name not in names:
+            unknown.setdefault(name, row)
+            continue
+        try:
+            found = value(row)
+        except DataError as error:
+            reading.problems.append(str(error))
+            continue
+        if values.setdefault(name, found) != found:
+            reading.problems.append(
+                f"{table.path}, line {row.line}: {name} is '{found}' here, '{values[name]}' above; keep one"
+            )
+    if unknown and not values and names:
+        reading.problems.append(unknown_images(table, unknown, "the data set"))
+    elif unknown:
+        reading.notes.append(unknown_images(table, unknown, "the data set"))
+    return values
+
+
+def _replace_samples(reading: Reading, change: Callable[[Sample], Sample]) -> None:
+    samples = tuple(change(sample) for sample in reading.dataset.samples)
+    reading.dataset = replace(reading.dataset, samples=samples)
+
+
+def _read_scale(reading: Reading, path: Path) -> None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        reading.problems.append(
+            f'{path} is not a JSON object ({error}); expected {{"radius_px": 6}} or the like'
+        )
+        return
+    um_per_px, radius = value.get("um_per_px"), value.get("radius_px")
+    radii: dict[str, Any]
+    if um_per_px is not None and not _is_length(um_per_px):
+        reading.problems.append(f"{path}: um_per_px is {um_per_px!r}, expected a positive number or null")
+        um_per_px = None
+    if radius is None:
+        radii = {}
+    elif isinstance(radius, dict):
+        radii = radius
+    else:
+        names = {name for sample in reading.dataset.samples for name in sample.classes} or {""}
+        radii = dict.fromkeys(sorted(names), radius)
+    if not all(map(_is_length, radii.values())):
+        reading.problems.append(
+            f"{path}: radius_px is {radius!r}, expected a positive number of pixels, or one for each class"
+        )
+        radii = {}
+    reading.dataset = replace(
+        reading.dataset,
+        um_per_px=None if um_per_px is None else float(um_per_px),
+        radius_px={name: float(length) for name, length in radii.items()},
+    )
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _some(names: list[str]) -> str:
+    """The first three names, and how many there are."""
+    listed = ", ".join(names[:3])
+    return listed if len(names) <= 3 else f"{listed}, ... ({len(names)} images)"
