@@ -1,0 +1,18 @@
+"""Scoring: matching protocols, reports, thresholds and the blob-detection baseline."""
+
+from pointsense.evaluation.match import PROTOCOLS, Match, match
+from pointsense.evaluation.report import Case, Report, Scores, evaluate, paired_bootstrap
+from pointsense.evaluation.threshold import ThresholdChoice, best_threshold
+
+__all__ = [
+    "PROTOCOLS",
+    "Case",
+    "Match",
+    "Report",
+    "Scores",
+    "ThresholdChoice",
+    "best_threshold",
+    "evaluate",
+    "match",
+    "paired_bootstrap",
+]

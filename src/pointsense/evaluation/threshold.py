@@ -1,0 +1,146 @@
+"""The score threshold of best F1, chosen so that it also holds on images that were not looked at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pointsense.errors import DataError
+from pointsense.evaluation.match import gate, match_gated
+from pointsense.evaluation.report import Case
+
+CANDIDATES = 60
+TOLERANCE = 0.002  # an F1 this near the best one counts as equal to it
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Precision, recall and F1 of all detections that score at least `threshold`.
+
+    Precision is 1 where nothing is left, recall 1 where there is nothing to find.
+    """
+
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """The chosen threshold.
+
+    Attributes
+    ----------
+    threshold, f1 : float
+        The threshold and the pooled F1 at it, on the cases it was chosen on.
+    average_precision : float
+        Area under the precision-recall curve, precision made non-increasing in recall.
+    curve : tuple of CurvePoint
+        Every candidate, by rising threshold.
+    """
+
+    threshold: float
+    f1: float
+    average_precision: float
+    curve: tuple[CurvePoint, ...]
+
+
+def best_threshold(
+    cases: Iterable[Case],
+    radius: float,
+    candidates: np.ndarray | None = None,
+    *,
+    protocol: str = "one-to-one",
+) -> ThresholdChoice:
+    """Return the middle of the widest range of thresholds whose pooled F1 is near the best.
+
+    The single best threshold sits on the edge of what it was tuned on; the middle of the plateau does not.
+    Between neighbouring scores the kept detections are the same, so a plateau reaches down to the next lower
+    score. Without any detection the threshold is 0.
+
+    Parameters
+    ----------
+    cases : iterable of Case
+        Validation images, with the scores of their detections (never the test images).
+    radius : float
+        Match radius, px.
+    candidates : (T,) float array, optional
+        Thresholds to try; at most 60 quantiles of the scores, extremes included, if not given.
+    protocol : str
+        See `pointsense.evaluation.match.match`.
+
+    Raises
+    ------
+    DataError
+        If there is no case or a score is missing or not finite.
+    """
+    cases = list(cases)
+    if not cases:
+        raise DataError("expected images to choose a threshold on, found none")
+    scores = [case.score_array() for case in cases]
+    gates = [gate(case.truth, case.above(None), radius) for case in cases]
+    pooled = np.unique(np.concatenate(scores))
+    if not np.isfinite(pooled).all():
+        raise DataError("expected finite scores, found NaN or infinity; check the model's predictions")
+
+    def at(threshold: float) -> CurvePoint:
+        matched = [match_gated(g.keep(s >= threshold), protocol) for g, s in zip(gates, scores, strict=True)]
+        tp = sum(m.true_positives for m in matched)
+        fp = sum(m.false_positives for m in matched)
+        fn = sum(m.false_negatives for m in matched)
+        return CurvePoint(
+            float(threshold),
+            tp / (tp + fp) if tp + fp else 1.0,
+            tp / (tp + fn) if tp + fn else 1.0,
+            2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
+        )
+
+    if candidates is None:
+        candidates = _quantiles(pooled)
+    curve = tuple(at(threshold) for threshold in np.unique(candidates))
+    if not curve:
+        return ThresholdChoice(0.0, at(math.inf).f1, 0.0, ())
+    low, high = _widest_plateau(curve, pooled)
+    chosen = at((low + high) / 2)
+    best = max(point.f1 for point in curve)
+    if chosen.f1 < best - TOLERANCE:  # a dip between two candidates
+        near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - TOLERANCE]
+        chosen = min(near, key=lambda point: abs(point.threshold - chosen.threshold))
+    return ThresholdChoice(chosen.threshold, chosen.f1, _average_precision(curve), curve)
+
+
+def _quantiles(scores: np.ndarray) -> np.ndarray:
+    """Return at most `CANDIDATES` of the sorted distinct scores, evenly by rank, extremes included."""
+    if not len(scores):
+        return scores
+    ranks = np.linspace(0, len(scores) - 1, min(CANDIDATES, len(scores)))
+    return scores[np.round(ranks).astype(int)]
+
+
+def _widest_plateau(curve: tuple[CurvePoint, ...], scores: np.ndarray) -> tuple[float, float]:
+    """Return the ends of the widest run of near-best thresholds; `scores` are sorted."""
+    best = max(point.f1 for point in curve)
+    runs: list[tuple[float, float]] = []
+    start: float | None = None
+    for point in curve:
+        if point.f1 < best - TOLERANCE:
+            start = None
+            continue
+        if start is None:
+            below = int(np.searchsorted(scores, point.threshold))  # scores[:below] are lower
+            start = float(scores[below - 1]) if below else point.threshold
+            runs.append((start, point.threshold))
+        runs[-1] = (start, point.threshold)
+    return max(runs, key=lambda run: run[1] - run[0])
+
+
+def _average_precision(curve: tuple[CurvePoint, ...]) -> float:
+    strict_first = curve[::-1]
+    recall = np.array([0.0] + [point.recall for point in strict_first])
+    precision = np.array([point.precision for point in strict_first])
+    ceiling = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.maximum(np.diff(recall), 0.0) * ceiling))

@@ -1,0 +1,123 @@
+"""Choice of the threshold, and the tuned blob detector that builds on it."""
+
+import numpy as np
+import pytest
+
+from pointsense.errors import DataError
+from pointsense.evaluation.log_baseline import LogDetector, fit_log
+from pointsense.evaluation.report import Case, evaluate
+from pointsense.evaluation.threshold import CANDIDATES, best_threshold
+
+EMPTY = np.empty((0, 2))
+
+
+def case(right: list[float], wrong: list[float], missed: int = 0) -> Case:
+    """Return an image with detections of these scores on cells and off them."""
+    truth = np.array([[0.0, 100.0 * i] for i in range(len(right) + missed)]).reshape(-1, 2)
+    alarms = np.array([[5000.0, 100.0 * i] for i in range(len(wrong))]).reshape(-1, 2)
+    return Case("a", None, truth, np.concatenate([truth[: len(right)], alarms]), np.array(right + wrong))
+
+
+def test_middle_of_the_gap_between_right_and_wrong():
+    choice = best_threshold([case([0.9, 0.95, 1.0], [0.1, 0.2, 0.3])], 5)
+    assert choice.threshold == pytest.approx(0.6)
+    assert choice.f1 == 1
+    assert choice.average_precision == 1
+
+
+def test_wide_plateau_is_preferred_to_a_narrow_peak():
+    rng = np.random.default_rng(0)
+    right, wrong = rng.uniform(0.8, 1.0, 1000).tolist(), rng.uniform(0.0, 0.2, 1000).tolist()
+    # Two more right ones inside the wrong ones' range lift the F1 a little below .2, but by less than .002.
+    choice = best_threshold([case([*right, 0.19, 0.195], wrong)], 5)
+    assert 0.4 < choice.threshold < 0.6
+    assert choice.f1 > 0.998
+
+
+def test_f1_is_the_one_evaluate_gives():
+    rng = np.random.default_rng(1)
+    cases = [case(rng.normal(1, 0.5, 40).tolist(), rng.normal(0, 0.5, 60).tolist(), missed=7)]
+    choice = best_threshold(cases, 5)
+    assert choice.f1 == pytest.approx(evaluate(cases, 5, threshold=choice.threshold).overall.f1)
+    assert choice.f1 >= max(point.f1 for point in choice.curve) - 0.002
+    for point in choice.curve[::10]:
+        scores = evaluate(cases, 5, threshold=point.threshold).overall
+        assert (point.precision, point.recall) == pytest.approx((scores.precision, scores.recall))
+
+
+def test_candidates_hold_the_extremes_and_stay_few():
+    scores = np.linspace(0.01, 0.99, 500).tolist()
+    curve = best_threshold([case(scores, [])], 5).curve
+    assert len(curve) == CANDIDATES
+    assert (curve[0].threshold, curve[-1].threshold) == (0.01, 0.99)
+
+
+def test_given_candidates_are_used():
+    choice = best_threshold([case([0.9], [0.1])], 5, candidates=np.array([0.5, 0.05]))
+    assert [point.threshold for point in choice.curve] == [0.05, 0.5]
+    assert choice.threshold == pytest.approx((0.1 + 0.5) / 2)
+
+
+def test_average_precision_of_a_known_ranking():
+    # Ranked right, wrong, right: precision 1 at recall 1/2, 2/3 at recall 1.
+    choice = best_threshold([case([0.9, 0.5], [0.7])], 5)
+    assert choice.average_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+
+
+def test_nothing_detected_gives_zero():
+    choice = best_threshold([Case("a", None, np.zeros((2, 2)), None)], 5)
+    assert (choice.threshold, choice.f1, choice.curve) == (0, 0, ())
+    assert best_threshold([Case("a", None, EMPTY, EMPTY, np.empty(0))], 5).f1 == 1
+
+
+def test_only_false_alarms_are_all_cut_off_as_far_as_scores_go():
+    choice = best_threshold([case([], [0.2, 0.4], missed=1)], 5)
+    assert choice.f1 == 0
+
+
+def test_protocol_matters():
+    doubled = Case("a", None, np.zeros((1, 2)), np.zeros((2, 2)), np.array([0.9, 0.1]))
+    assert best_threshold([doubled], 5, protocol="duplicate-tolerant").curve[0].f1 == 1
+    assert best_threshold([doubled], 5).curve[0].f1 == pytest.approx(2 / 3)
+
+
+def test_bad_input():
+    with pytest.raises(DataError, match="found none"):
+        best_threshold([], 5)
+    with pytest.raises(DataError, match="finite scores"):
+        best_threshold([case([0.5, float("nan")], [])], 5)
+    with pytest.raises(DataError, match="one score for each"):
+        best_threshold([Case("a", None, EMPTY, np.zeros((2, 2)))], 5)
+
+
+def blobs(polarity: str, channels: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    centres = np.array([[12.0, 15.0], [20.0, 44.0], [45.0, 30.0]])
+    rows, columns = np.indices((60, 60))
+    image = sum(np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * 3.0**2)) for y, x in centres)
+    grey = np.round(40 + 160 * (image if polarity == "bright" else 1 - image)).astype(np.uint8)
+    return (grey if channels is None else np.repeat(grey[..., None], channels, axis=2)), centres
+
+
+@pytest.mark.parametrize("polarity", ["bright", "dark"])
+@pytest.mark.parametrize("channels", [None, 3, 4])
+def test_log_finds_blobs_of_either_polarity(polarity, channels):
+    image, centres = blobs(polarity, channels)
+    if channels == 4:
+        image[..., 3] = np.random.default_rng(0).integers(0, 255, image.shape[:2])
+    detector = fit_log([image], [centres], 4)
+    assert detector.polarity == polarity
+    points, scores = detector.detect(image)
+    assert points[np.argsort(points[:, 0])].tolist() == centres.tolist()
+    assert (scores >= detector.threshold).all()
+
+
+def test_log_threshold_cuts():
+    image, _ = blobs("bright")
+    points, scores = LogDetector(3.0, 10.0, "bright").detect(image)
+    assert points.shape == (0, 2)
+    assert scores.shape == (0,)
+
+
+def test_fit_log_needs_a_truth_for_each_image():
+    with pytest.raises(DataError, match="found 1 and 0"):
+        fit_log([np.zeros((8, 8))], [], 4)
