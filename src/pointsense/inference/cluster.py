@@ -61,9 +61,9 @@ def mean_shift(
 
     A start moves to the weighted mean of the points within the bandwidth until it stays; of modes within a
     bandwidth of each other the heaviest remains; each point belongs to the nearest mode. Equal to
-    scikit-learn's ``MeanShift(bandwidth=bandwidth)`` where the clusters are apart, and hundreds of times
-    faster: all starts move at once, starts that meet go on as one, and of points much closer than the
-    bandwidth only one starts.
+    scikit-learn's ``MeanShift(bandwidth=bandwidth)`` where the clusters are apart, and made for tens of
+    thousands of points: all starts move at once, starts that meet go on as one, and of points much closer
+    than the bandwidth only one starts.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def mean_shift(
     bandwidth : float
         Radius of the kernel in px.
     weights : array, shape (V,), optional
-        Non-negative; 1 unless given. Points of weight 0 move nothing.
+        Positive; 1 unless given.
     batch : array, shape (V,), optional
         Points of different batch entries never meet.
 
@@ -101,7 +101,8 @@ def mean_shift(
     weights = np.ones(len(points)) if weights is None else np.asarray(weights, dtype=np.float64)
     batch = np.zeros(len(points)) if batch is None else np.asarray(batch)
     # A third coordinate keeps the batch entries out of each other's reach.
-    cloud = np.column_stack([points, 4 * bandwidth * np.unique(batch, return_inverse=True)[1]])
+    gap = 4 * bandwidth + np.linalg.norm(np.ptp(points, axis=0))
+    cloud = np.column_stack([points, gap * np.unique(batch, return_inverse=True)[1]])
     modes, mass = _ascend(_thinned(cloud, SEED_SPACING * bandwidth), cloud, weights, bandwidth)
     modes = _heaviest(modes, mass, bandwidth)
     return modes[:, :2], cKDTree(modes).query(cloud)[1].astype(np.int64)
@@ -116,6 +117,9 @@ def vote(
     weighted: bool = True,
 ) -> Votes:
     """Merge the candidates of all axes; a detection is a mode that enough axes voted for.
+
+    Objects should be two bandwidths apart: of those between one and two, a stray candidate midway sees both
+    and makes one mode of them.
 
     Parameters
     ----------
