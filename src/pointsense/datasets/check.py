@@ -178,13 +178,12 @@ def _mixed(looked: Sequence[Looked]) -> Iterator[str]:
     if len(channels) > 1:
         remedy = "grey will be repeated to RGB" if set(channels) == {1, 3} else "training will refuse them"
         yield (
-            f"mixed channel counts: {_counted(channels, 'channels')}; {remedy}: convert them to one count, "
-            "or train apart"
+            f"mixed channel counts: {_counted(channels)}; {remedy}: convert them to one count, or train apart"
         )
     dtypes = Counter(image.dtype for image in looked)
     if len(dtypes) > 1:
         remedy = "training will refuse them" if "float32" in dtypes else "8 bits will be stretched to 16"
-        yield f"mixed number types: {_counted(dtypes, '')}; {remedy}: convert them to one type"
+        yield f"mixed number types: {_counted(dtypes)}; {remedy}: convert them to one type"
 
 
 def _straddling_groups(dataset: Dataset) -> Iterator[str]:
@@ -213,7 +212,7 @@ def _crowding(
         if crowded := [name for name, count in fullest.items() if count > limit]:
             yield (
                 f"denser than the code can hold: up to {max(fullest.values())} points in a window of "
-                f"{window:g} px, where {limit} fit ({_some(crowded)}); enlarge the images or shrink the window"
+                f"{window:g} px, where {limit} fit ({_some(crowded)}); enlarge the images or shrink it"
             )
     distances = np.concatenate(
         [np.zeros(0), *(nearest_distances(sample.points) for sample in dataset.samples)]
@@ -233,10 +232,8 @@ def _most_in_window(points: npt.NDArray[np.float64], window: float) -> int:
     return int(tree.query_ball_point(points, window / 2, p=np.inf, return_length=True).max())
 
 
-def _counted(counts: Counter[Any], noun: str) -> str:
-    return ", ".join(
-        f"{value} {noun}".strip() + f" in {number} images" for value, number in counts.most_common()
-    )
+def _counted(counts: Counter[Any]) -> str:
+    return ", ".join(f"{value} in {number}" for value, number in counts.most_common()) + " images"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -37,8 +37,9 @@ def read_image(path: Path | str) -> Array:
 
     Numbers stay as they are stored: nothing is rescaled. Palettes become RGB, bilevel images 0 and 255;
     an alpha channel is dropped (with a warning in the log where it is not opaque everywhere, since what
-    lies under transparent pixels is not defined). Orientation tags are not applied: points are meant in
-    the stored rows and columns.
+    lies under transparent pixels is not defined). Of a JPEG
+    with several pictures the first is read. Orientation tags are not applied: points are meant in the stored
+    rows and columns.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def _read_with_pillow(path: Path, start: bytes) -> Array:
             f"{path} is a PNG with colour or alpha at 16 bits, of which 8 would be lost; save it as TIFF"
         )
     try:
-        image = Image.open(path, formats=("PNG", "JPEG", "MPO", "BMP"))
+        image = Image.open(path, formats=("PNG", "JPEG", "BMP"))
     except Image.UnidentifiedImageError as error:
         raise DataError(f"{path} is not a PNG, JPEG, TIFF or BMP image, or its start is damaged") from error
     with image:

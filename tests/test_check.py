@@ -1,0 +1,222 @@
+"""The doctor for data: each thing wrong is one line, and nothing stops it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from pointsense.datasets import Finding, check
+from pointsense.errors import UsageError
+
+SHAPE = (60, 100)
+
+
+def write_set(root, points, shape=SHAPE, header="image,y,x"):
+    """A set whose images have a bright spot at each of the true points {name: (K, 2)}."""
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    lines = [header]
+    for name, positions in points.items():
+        image = np.zeros(shape)
+        for y, x in positions:
+            image[min(round(y), shape[0] - 1), min(round(x), shape[1] - 1)] = 1
+        image = gaussian_filter(image, 2)
+        image = np.uint8(30 + 200 * image / max(image.max(), 1e-9))
+        Image.fromarray(image).save(root / "images" / name)
+        lines += [f"{name},{y},{x}" for y, x in positions]
+    (root / "points.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def add(path, *lines):
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines)
+
+
+def draw_points(count, shape=SHAPE, seed=0, images=6):
+    generator = np.random.default_rng(seed)
+    return {f"{index}.png": generator.uniform(3, np.array(shape) - 4, (count, 2)) for index in range(images)}
+
+
+def errors(findings):
+    return [finding.message for finding in findings if finding.level == "error"]
+
+
+def warnings(findings):
+    return [finding.message for finding in findings if finding.level == "warning"]
+
+
+@pytest.fixture
+def good(tmp_path):
+    return write_set(tmp_path, draw_points(8))
+
+
+def test_a_good_set_has_no_finding(good):
+    (good / "split.csv").write_text("image,split\n" + "".join(f"{i}.png,train\n" for i in range(6)))
+    assert check(good) == []
+
+
+def test_all_errors_are_collected(good):
+    (good / "images" / "0.png").write_bytes(b"")
+    (good / "images" / "1.png").unlink()
+    add(good / "points.csv", "2.png,abc,3", "3.png,1,nan", "4.png,60,3")
+    (good / "dataset.json").write_text('{"radius_px": 0}')
+    found = "\n".join(errors(check(good)))
+    for part in [
+        "0.png is empty (0 bytes); copy it again",
+        "names an image not in images/: '1.png' (line 10)",
+        "line 50: y is 'abc', expected a finite number; correct the line or delete it",
+        "line 51: x is 'nan'",
+        "4.png (60 rows x 100 columns) has a point outside: (y, x) = (60, 3)",
+        "radius_px is 0, expected a positive number",
+    ]:
+        assert part in found
+    assert len(errors(check(good))) == 6
+
+
+def test_many_errors_are_cut_short(good):
+    add(good / "points.csv", *["0.png,1,x"] * 50)
+    found = errors(check(good))
+    assert len(found) == 11
+    assert found[-1] == "and 40 more errors like these; correct the first and check again"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("0.png,1,2\n", "has no header line"), ("", "is empty"), ("image;y;x\n", "separated by semicolons")],
+)
+def test_no_header(good, text, message):
+    (good / "points.csv").write_text(text)
+    (finding,) = check(good)
+    assert finding.level == "error"
+    assert message in finding.message
+
+
+def test_wrong_folder(tmp_path):
+    (finding,) = check(tmp_path / "none")
+    assert finding == Finding("error", finding.message)
+    assert "does not exist; expected a folder with images/ and points.csv" in finding.message
+
+
+def test_wrong_split_does_not_hide_the_images(good):
+    (good / "split.csv").write_text("image,part\n")
+    (good / "images" / "0.png").write_bytes(b"")
+    found = errors(check(good))
+    assert "lacks the column split" in found[0]
+    assert "is empty (0 bytes)" in found[1]
+
+
+def test_wrong_fold_is_the_caller_s_error(good):
+    (good / "split.csv").write_text("image,fold\n0.png,1\n")
+    with pytest.raises(UsageError, match="no fold 5"):
+        check(good, val_fold=5)
+
+
+def test_unlisted_images(good):
+    (good / "split.csv").write_text("image,split\n0.png,train\n")
+    (message,) = warnings(check(good))
+    assert "does not list 1.png, 2.png, 3.png, ... (5 images): neither trained nor evaluated on" in message
+
+
+def test_duplicates(good):
+    copied = (good / "points.csv").read_text().splitlines()[1]
+    add(good / "points.csv", copied)
+    assert warnings(check(good)) == [
+        "1 point repeats another of the same image and position (0.png); delete the copies"
+    ]
+    add(good / "points.csv", copied)
+    assert warnings(check(good))[0].startswith(
+        "2 points repeat another of the same image and position (0.png)"
+    )
+
+
+def test_swapped_by_geometry(tmp_path):
+    root = write_set(tmp_path, draw_points(8), header="image,x,y")
+    findings = check(root)
+    (message,) = warnings(findings)
+    assert message.startswith("x and y are probably swapped: ")
+    assert "outside would lie inside; exchange the names of the two columns" in message
+    assert all("inside with y and x exchanged" in error for error in errors(findings))
+
+
+@pytest.mark.parametrize("images", [6, 2])
+def test_swapped_in_square_images_by_content(tmp_path, images):
+    points = draw_points(12, (80, 80), images=images)
+    assert check(write_set(tmp_path / "right", points, (80, 80)), radius=2) == []
+    (finding,) = check(write_set(tmp_path / "swapped", points, (80, 80), header="image,x,y"), radius=2)
+    assert finding.level == "warning"
+    assert "what stands out in the images lies at the exchanged positions" in finding.message
+
+
+def test_flat_images_and_random_points_are_not_called_swapped(tmp_path):
+    root = write_set(tmp_path, draw_points(12, (80, 80)), (80, 80))
+    for seed, path in enumerate((root / "images").iterdir()):
+        noise = np.random.default_rng(seed).integers(0, 255, (80, 80), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    assert check(root, radius=2) == []
+    for path in (root / "images").iterdir():
+        Image.fromarray(np.full((80, 80), 9, np.uint8)).save(path)
+    assert check(root, radius=2) == []
+
+
+def test_mixed_channels_and_types(good):
+    Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(good / "images" / "0.png")
+    Image.fromarray(np.zeros(SHAPE, np.uint16)).save(good / "images" / "1.png")
+    assert warnings(check(good)) == [
+        "mixed channel counts: 1 in 5, 3 in 1 images; grey will be repeated to RGB: "
+        "convert them to one count, or train apart",
+        "mixed number types: uint8 in 5, uint16 in 1 images; 8 bits will be stretched to 16: convert them "
+        "to one type",
+    ]
+    tifffile.imwrite(good / "images" / "f.tif", np.zeros((*SHAPE, 2), np.float32), metadata={"axes": "YXC"})
+    channels, dtypes = warnings(check(good))
+    assert "training will refuse them: convert them to one count" in channels
+    assert "training will refuse them: convert them to one type" in dtypes
+
+
+def test_groups_that_straddle(good):
+    (good / "split.csv").write_text(
+        "image,split\n" + "".join(f"{i}.png,{'val' * (i > 3) or 'train'}\n" for i in range(6))
+    )
+    (good / "groups.csv").write_text("image,group\n" + "".join(f"{i}.png,P{i % 3}\n" for i in range(6)))
+    (message,) = warnings(check(good))
+    assert message == (
+        "2 of 3 groups are in more than one of train, val (P1, P2): scores will flatter; split by group"
+    )
+    (good / "groups.csv").write_text("image,group\n" + "".join(f"{i}.png,P{i // 4}\n" for i in range(6)))
+    assert check(good) == []
+
+
+def test_denser_than_the_code_can_hold(good):
+    cluster = [f"0.png,{20 + i / 10},{30 + j / 10}" for i in range(9) for j in range(9)]
+    add(good / "points.csv", *cluster)
+    (message,) = warnings(check(good, window=16, capacity=80))
+    assert message.startswith(
+        "denser than the code can hold: up to 81 points in a window of 16 px, where 80 fit (0.png)"
+    )
+    assert check(good, window=16, capacity=81) == []
+    assert "in a window of 8 px, where 64 fit" in "\n".join(warnings(check(good, radius=1)))
+
+
+def test_spacing_below_the_bandwidth(good):
+    (good / "dataset.json").write_text('{"radius_px": 20}')
+    (message,) = warnings(check(good))
+    assert "spacing below the bandwidth: half of the points have a neighbour within" in message
+    assert "radius is 20 px: neighbours melt into one; take a smaller radius" in message
+    assert check(good, radius=2) == []
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "radius"),
+    [("bccd", 25), ("crchisto", 6), ("dsb2018", 6), ("icpr2012", 20), ("mitos14_half", 17), ("vgg_cells", 5)],
+)
+def test_real_sets_have_no_errors_and_are_not_called_swapped(name, radius):
+    if "POINTSENSE_DATA" not in os.environ:
+        pytest.skip("POINTSENSE_DATA is not set")
+    findings = check(Path(os.environ["POINTSENSE_DATA"]) / name, radius=radius)
+    assert errors(findings) == []
+    assert "swapped" not in "".join(warnings(findings))
