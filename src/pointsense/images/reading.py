@@ -35,11 +35,10 @@ Array = npt.NDArray[Any]
 def read_image(path: Path | str) -> Array:
     """Read a PNG, JPEG, TIFF or BMP file.
 
-    Numbers stay as they are stored: nothing is rescaled. Palettes become RGB, bilevel images 0 and 255;
-    an alpha channel is dropped (with a warning in the log where it is not opaque everywhere, since what
-    lies under transparent pixels is not defined). Of a JPEG
-    with several pictures the first is read. Orientation tags are not applied: points are meant in the stored
-    rows and columns.
+    Numbers stay as they are stored: nothing is rescaled. Palettes become RGB, bilevel images 0 and 255; an
+    alpha channel is dropped (with a warning in the log where it is not opaque everywhere: what lies under
+    transparent pixels is not defined). Of a JPEG with several pictures the first is read. Orientation tags
+    are not applied: points are meant in the stored rows and columns.
 
     Returns
     -------
