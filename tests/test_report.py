@@ -129,6 +129,12 @@ def test_images_without_a_group_make_the_interval_resample_images():
     assert len(report.groups) == 6
 
 
+def test_an_images_own_name_is_no_group():
+    report = evaluate([case(f"i{i}", 3, 1, i % 2, f"i{i}") for i in range(8)], 5)
+    assert report.groups == {}
+    assert report.f1_interval.units == "images"
+
+
 def test_interval_is_wider_when_whole_groups_fail():
     good = [case(f"good{i}{j}", 5, 0, 0, f"g{i}") for i in range(4) for j in range(5)]
     bad = [case(f"bad{j}", 0, 0, 5, "g4") for j in range(5)]

@@ -27,7 +27,7 @@ class Case:
     name : str
         The image's name, unique within a report.
     group : str or None
-        Patient or slide; None where it is not known.
+        Patient or slide; None, or the image's own name, where it is not known.
     truth : (N, 2) float array
         Annotated points (y, x), px.
     detections : (K, 2) float array or None
@@ -302,7 +302,8 @@ def paired_bootstrap(
 def _score(case: Case, radius: float, threshold: float | None, protocol: str) -> CaseResult:
     detections = case.above(threshold)
     matched = match(case.truth, detections, radius, protocol=protocol)
-    return CaseResult(case.name, case.group, matched, detections, abs(len(detections) - len(case.truth)))
+    group = None if case.group == case.name else case.group
+    return CaseResult(case.name, group, matched, detections, abs(len(detections) - len(case.truth)))
 
 
 def _pooled(results: Sequence[CaseResult]) -> Scores:

@@ -1,0 +1,10 @@
+"""One colour for each meaning in every picture, after Okabe and Ito: distinct also to the colour-blind."""
+
+TRUTH = "#F0E442"
+HIT = "#009E73"
+MISS = "#D55E00"
+FALSE_ALARM = "#CC79A7"
+DETECTION = "#56B4E9"
+CANDIDATE = "#009E73"
+PREDICTED = "#D55E00"
+MEASURED = "#0072B2"
