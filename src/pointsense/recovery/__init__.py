@@ -1,12 +1,12 @@
 """Sparse recovery: solvers of the lasso with certificates, and a differentiable layer around them.
 
-Liftable: needs torch and numpy, imports nothing else of the package. See docs/recovery.md.
+Liftable: needs torch and numpy, and a copy of this folder works under any name. See docs/recovery.md.
 """
 
-from pointsense.recovery.greedy import omp
-from pointsense.recovery.layer import SparseRecovery
-from pointsense.recovery.lista import LISTA
-from pointsense.recovery.problem import (
+from .greedy import omp
+from .layer import SparseRecovery
+from .lista import LISTA
+from .problem import (
     LassoResult,
     duality_gap,
     lam_from_noise,
@@ -14,7 +14,7 @@ from pointsense.recovery.problem import (
     objective,
     relative_gap,
 )
-from pointsense.recovery.solve import ConvergenceWarning, lasso, sparse_code
+from .solve import ConvergenceWarning, lasso, sparse_code
 
 __all__ = [
     "LISTA",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pointsense.recovery.problem import relative_gap, soft_threshold
+from .problem import relative_gap, soft_threshold
 
 GROWTH = 2.0
 ARMIJO = 1e-4

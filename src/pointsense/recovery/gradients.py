@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from pointsense.recovery.support import solve_on_support
+from .support import solve_on_support
 
 _said_singular = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pointsense.recovery.problem import check_system
+from .problem import check_system
 
 DEPENDENT = 1e-10  # relative length left of a column that counts as dependent on the chosen ones
 

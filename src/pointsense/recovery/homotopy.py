@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointsense.recovery.problem import GRAM_LIMIT
+from .problem import GRAM_LIMIT
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pointsense.recovery.homotopy import homotopy
-from pointsense.recovery.problem import largest_eigenvalue, relative_gap
-from pointsense.recovery.proximal import ProximalState, fista_step
-from pointsense.recovery.support import solve_on_support
+from .homotopy import homotopy
+from .problem import largest_eigenvalue, relative_gap
+from .proximal import ProximalState, fista_step
+from .support import solve_on_support
 
 FISTA_ITERATIONS = 600
 CHECK_EVERY = 20

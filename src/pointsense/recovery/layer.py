@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointsense.recovery.problem import check_system
-from pointsense.recovery.solve import sparse_code
+from .solve import sparse_code
 
 
 class SparseRecovery(nn.Module):
@@ -51,8 +50,6 @@ class SparseRecovery(nn.Module):
         learn_lam: bool = False,
     ) -> None:
         super().__init__()
-        if isinstance(D, Tensor) and D.ndim == 2:
-            check_system(D.new_zeros(D.shape[0]), D)
         if learn_lam and not lam > 0:
             raise ValueError(f"lam must be above 0 to be learned, got {lam!r}")
         self.options: dict[str, Any] = {
@@ -62,6 +59,11 @@ class SparseRecovery(nn.Module):
             "tol": tol,
             "max_iter": max_iter,
         }
+        if isinstance(D, Tensor) and D.ndim == 2:
+            with torch.no_grad():  # names wrong arguments here and not in the first training step
+                sparse_code(D.new_zeros(D.shape[0]), D, lam, **self.options)
+        else:
+            raise ValueError("D must be an (m, n) tensor")
         sensing = D.detach().clone()
         if learn_sensing:
             self.D = nn.Parameter(sensing)

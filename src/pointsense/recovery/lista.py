@@ -7,7 +7,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from pointsense.recovery.problem import GRAM_LIMIT, check_system, largest_eigenvalue, soft_threshold
+from .problem import GRAM_LIMIT, check_system, largest_eigenvalue, soft_threshold
 
 
 class LISTA(nn.Module):

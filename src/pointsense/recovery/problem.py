@@ -95,8 +95,9 @@ def duality_gap(code: Tensor, x: Tensor, D: Tensor, lam: float | Tensor) -> Tens
     scale = torch.minimum(torch.maximum(scale, -bound), bound)
     slack = (weight[..., None] * code.abs() - scale[..., None] * code * correlation).sum(-1)
     gap = (1 - scale).square() * energy / 2 + slack
-    if bool((weight == 0).any()):
-        gap = torch.where(weight == 0, (residual @ _range_basis(D)).square().sum(-1) / 2, gap)
+    least_squares = (weight == 0) & (energy > 0)
+    if bool(least_squares.any()):
+        gap = torch.where(least_squares, (residual @ _range_basis(D)).square().sum(-1) / 2, gap)
     return gap.clamp_min(0)  # rounding can leave -1e-20
 
 

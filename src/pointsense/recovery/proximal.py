@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pointsense.recovery.problem import largest_eigenvalue, relative_gap, soft_threshold
+from .problem import largest_eigenvalue, relative_gap, soft_threshold
 
 CHECK_EVERY = 10
 

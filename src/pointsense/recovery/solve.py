@@ -9,12 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pointsense.recovery.dal import dal
-from pointsense.recovery.gradients import RULES
-from pointsense.recovery.homotopy import homotopy
-from pointsense.recovery.hybrid import hybrid, polish
-from pointsense.recovery.problem import LassoResult, Problem, duality_gap, relative_gap
-from pointsense.recovery.proximal import STEPS, proximal_gradient, unroll
+from .dal import dal
+from .gradients import RULES
+from .homotopy import homotopy
+from .hybrid import hybrid, polish
+from .problem import LassoResult, Problem, duality_gap, relative_gap
+from .proximal import STEPS, proximal_gradient, unroll
 
 Solver = Callable[[Tensor, Tensor, Tensor, Tensor | None, float, int], tuple[Tensor, Tensor]]
 

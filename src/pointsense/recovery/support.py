@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pointsense.recovery.problem import GRAM_LIMIT
+from .problem import GRAM_LIMIT
 
 #: Cholesky pivots below this fraction of the largest diagonal entry count as zero.
 SINGULAR = 1e-12
@@ -36,51 +36,69 @@ def solve_on_support(
     u : Tensor, (B, n)
     singular : Tensor, (B,), bool
     """
-    n = D.shape[1]
+    m, n = D.shape
     u = torch.zeros_like(rhs)
     singular = torch.zeros(len(rhs), dtype=torch.bool, device=D.device)
     gram = D.T @ D if n <= GRAM_LIMIT else None
-    for rows, k in _chunks(support, D.shape[0] if gram is None else 0):
+    for rows, k in _chunks(support, m):
         present, index = torch.sort(support[rows], dim=1, descending=True, stable=True)
         present, index = present[:, :k], index[:, :k]
-        if gram is None:
-            columns = D.T[index].mT  # (b, m, k)
-            G = columns.mT @ columns
-        else:
-            G = gram[index[:, :, None], index[:, None, :]]
-        # Padding becomes an identity block with a zero right-hand side.
-        G = G * (present[:, :, None] & present[:, None, :])
-        G.diagonal(dim1=-2, dim2=-1).add_(ridge * present + (~present).to(G.dtype))
         b = rhs[rows].gather(1, index) * present
-        factor, info = torch.linalg.cholesky_ex(G)
-        pivots = factor.diagonal(dim1=-2, dim2=-1).square()
-        diagonal = torch.where(present, G.diagonal(dim1=-2, dim2=-1), 0).amax(-1, keepdim=True)
-        bad = (info > 0) | ~(pivots > SINGULAR * diagonal).logical_or(~present).all(-1)
-        if bool(bad.any()):
-            factor[bad] = torch.eye(k, dtype=G.dtype, device=G.device)
-        solution = torch.cholesky_solve(b[..., None], factor)[..., 0]
-        if bool(bad.any()):
-            solution[bad] = _minimum_norm(G[bad], b[bad]) if least_norm else 0.0
+        if k > m and ridge == 0:  # more columns than rows: no need to try
+            solution, bad = torch.zeros_like(b), torch.ones_like(present[:, 0])
+        elif k > m:
+            solution, bad = _pseudo_solve(D, index, present, b, ridge), torch.zeros_like(present[:, 0])
+        else:
+            solution, bad = _cholesky_solve(D, gram, index, present, b, ridge)
+        if least_norm and bool(bad.any()):
+            solution[bad] = _pseudo_solve(D, index[bad], present[bad], b[bad], ridge)
         u[rows] = torch.zeros_like(u[rows]).scatter_(1, index, solution * present)
         singular[rows] = bad
     return u, singular
 
 
-def _minimum_norm(G: Tensor, b: Tensor) -> Tensor:
-    """``G^+ b`` for symmetric positive semi-definite G: (b, k)."""
-    values, vectors = torch.linalg.eigh(G)
-    keep = values > SINGULAR * values[:, -1:]
-    inverse = torch.where(keep, 1 / torch.where(keep, values, 1), 0)
-    return (vectors @ (inverse * (vectors.mT @ b[..., None])[..., 0])[..., None])[..., 0]
+def _cholesky_solve(
+    D: Tensor, gram: Tensor | None, index: Tensor, present: Tensor, b: Tensor, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """Solutions (b, k), zero where the matrix is singular, and which those are (b,)."""
+    if gram is None:
+        columns = D.T[index].mT  # (b, m, k)
+        G = columns.mT @ columns
+    else:
+        G = gram[index[:, :, None], index[:, None, :]]
+    # Padding becomes an identity block with a zero right-hand side.
+    G = G * (present[:, :, None] & present[:, None, :])
+    G.diagonal(dim1=-2, dim2=-1).add_(ridge * present + (~present).to(G.dtype))
+    factor, info = torch.linalg.cholesky_ex(G)
+    pivots = factor.diagonal(dim1=-2, dim2=-1).square()
+    largest = torch.where(present, G.diagonal(dim1=-2, dim2=-1), 0).amax(-1, keepdim=True)
+    bad = (info > 0) | ~((pivots > SINGULAR * largest) | ~present).all(-1)
+    factor[bad] = torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
+    solution = torch.cholesky_solve(b[..., None], factor)[..., 0]
+    solution[bad] = 0
+    return solution, bad
+
+
+def _pseudo_solve(D: Tensor, index: Tensor, present: Tensor, b: Tensor, ridge: float) -> Tensor:
+    """``(D_p^T D_p + ridge I)^+ b`` from the singular values of D_p, without a k x k matrix: (b, k)."""
+    columns = (D.T[index] * present[..., None]).mT  # (b, m, k)
+    _, values, vectors = torch.linalg.svd(columns, full_matrices=False)  # vectors (b, min(m, k), k)
+    squares = values.square()
+    kept = squares > SINGULAR * squares[:, :1]
+    inverse = torch.where(kept, 1 / torch.where(kept, squares + ridge, 1), 0)
+    along = (vectors @ b[..., None])[..., 0] * kept
+    solution = (vectors.mT @ (inverse * along)[..., None])[..., 0]
+    if ridge > 0:  # off the span of the rows of D_p the matrix is ridge I
+        solution = solution + (b - (vectors.mT @ along[..., None])[..., 0]) / ridge
+    return solution
 
 
 def _chunks(support: Tensor, m: int) -> Iterator[tuple[Tensor, int]]:
     """Rows with supports of about one size, and that size padded."""
     sizes = support.sum(-1)
     padded = (sizes + PADDING - 1) // PADDING * PADDING
-    for size in padded.unique().tolist():
-        if size == 0:
-            continue
-        k = min(size, support.shape[1])
-        rows = (padded == size).nonzero()[:, 0]
-        yield from ((chunk, k) for chunk in rows.split(max(1, CHUNK_ENTRIES // (k * max(k, m)))))
+    padded = torch.where(sizes <= m, padded.clamp_max(m), padded.clamp_max(support.shape[1]))
+    for k in padded.unique().tolist():
+        if k > 0:
+            rows = (padded == k).nonzero()[:, 0]
+            yield from ((chunk, k) for chunk in rows.split(max(1, CHUNK_ENTRIES // (k * m))))
