@@ -116,6 +116,19 @@ def test_votes_are_different_axes_and_spread_is_in_px():
     assert found.spread[0] == pytest.approx(np.sqrt(8 / 3))
 
 
+def test_candidates_farther_than_the_bandwidth_do_not_vote():
+    """The start at 14 rests at 32/3, too near the heavier mode; its candidate is no witness of that mode."""
+    rows = [[0, 0, axis, 0, 1] for axis in range(10)] + [
+        [9, 0, 10, 0, 1],
+        [9, 0, 11, 0, 1],
+        [14, 0, 12, 0, 1],
+    ]
+    found = vote(seen(rows), 10, axes_count=13)
+    assert found.points.tolist() == [[1.5, 0]]
+    assert found.votes.tolist() == [12]
+    assert found.spread[0] == pytest.approx(np.sqrt((10 * 1.5**2 + 2 * 7.5**2) / 12))
+
+
 def test_minimum_votes_drops_strays():
     rows = [[10, 10, axis, 0, 1] for axis in range(5)] + [[80, 80, 3, 0, 1], [80, 80, 3, 0, 1]]
     assert len(vote(seen(rows), 20, axes_count=8).points) == 2

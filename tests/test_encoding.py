@@ -203,6 +203,19 @@ def test_warning_for_points_that_coincide_on_every_axis():
             assert ObservationAxes(64, 64, 12).encode(twins, channels).lost == lost
 
 
+@pytest.mark.parametrize(
+    ("interpolate", "apart", "lost"), [(False, 1, 2), (False, 2, 0), (True, 2, 2), (True, 3, 0)]
+)
+def test_masses_whose_bins_touch_are_one_run_and_count_as_lost(interpolate, apart, lost):
+    axes = ObservationAxes(21, 21, 1)  # bins are rows
+    pair = torch.tensor([[8.0, 5.0], [8.0 + apart, 15.0]]) + 0.25
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CapacityWarning)
+        encoded = axes.encode(pair, "mass", interpolate=interpolate)
+    assert encoded.lost == lost
+    assert len(candidates(encoded.signal[None], axes, channels="mass")) == (1 if lost else 2)
+
+
 def test_within_the_limits_there_is_no_warning():
     axes = ObservationAxes(260, 260, 27)
     points = torch.rand(capacity(112, 369), 2, generator=torch.Generator().manual_seed(0)) * 259
@@ -281,6 +294,9 @@ def test_candidates_far_outside_are_dropped():
     signal[0, 0, 0, axes.half_length] = 29 + 20 + 7  # x = 46.5, 7 px outside
     assert len(candidates(signal, axes, margin=7.1)) == 1
     assert len(candidates(signal, axes, margin=6.9)) == 0
+    signal[0, 0, 0, axes.half_length] = 29 - 20 - 7  # x = -7.5, 7 px outside
+    assert len(candidates(signal, axes, threshold=1, margin=7.1)) == 1
+    assert len(candidates(signal, axes, threshold=1, margin=6.9)) == 0
 
 
 def test_runs_of_bins_are_one_candidate_at_their_centre_of_mass():
