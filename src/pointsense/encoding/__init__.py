@@ -3,6 +3,7 @@
 from pointsense.encoding.axes import Arc, Channels, Encoding, ObservationAxes
 from pointsense.encoding.decode import Candidates, candidates
 from pointsense.encoding.grid import FlattenedMap
+from pointsense.encoding.projection import Footprint, ProjectionCode, splat
 from pointsense.encoding.sensing import CapacityWarning, Kind, capacity, measure, sensing_matrix
 
 __all__ = [
@@ -12,10 +13,13 @@ __all__ = [
     "Channels",
     "Encoding",
     "FlattenedMap",
+    "Footprint",
     "Kind",
     "ObservationAxes",
+    "ProjectionCode",
     "candidates",
     "capacity",
     "measure",
     "sensing_matrix",
+    "splat",
 ]

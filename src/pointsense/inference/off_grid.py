@@ -1,0 +1,207 @@
+"""Sparse recovery off the grid: the few points whose codes explain the given ones.
+
+All windows of an image hold one measure, sum_k mass_k delta(p_k). We look for
+
+    min over K, p, mass   1/2 |x - sum_k mass_k phi(p_k)|^2,   0 <= mass_k <= cap,
+
+by sliding Frank-Wolfe (Denoyelle et al. 2019): atoms are added where the back-projected residual, the dual
+certificate, peaks; then positions and masses slide together. Warm starts only save rounds: the residual of the
+codes decides which atoms stay, move or join.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pointsense.encoding import ProjectionCode
+
+CAP = 1.1
+"""A point has the mass of one cell; the surplus allows for regression noise.  Two cells need two atoms."""
+
+ROUNDS, SLIDES = 4, 12
+CLOSEST = 1.0
+"""Cells within which two atoms that together weigh no more than one cell are one."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Points with masses.
+
+    Attributes
+    ----------
+    positions : Tensor, (K, 2)
+        (y, x) in cells of the mass map.
+    masses : Tensor, (K,)
+    axis_masses : Tensor, (K, L)
+        The mass that each axis' own codes support at the position.
+    axis_offsets : Tensor, (K, L)
+        How far along each axis its own codes would move the point, in cells.
+    """
+
+    positions: Tensor
+    masses: Tensor
+    axis_masses: Tensor
+    axis_offsets: Tensor
+
+
+class _Problem:
+    """Codes of one image, the residual, and what single atoms contribute to it."""
+
+    def __init__(self, code: ProjectionCode, codes: Tensor, blur: float):
+        self.code = code
+        self.lattice = (codes.shape[1], codes.shape[2])
+        self.x = code.per_axis(codes[None])[0]  # (windows, L, m)
+        self.D = code.blurred(blur)
+        self.kernel = code.kernel_of(blur)
+        self.extent = torch.tensor([n * code.hop - code.margin for n in self.lattice], device=codes.device)
+        column = self.D.square().sum(0)
+        slope = (self.D[:, 1:] - self.D[:, :-1]).square().sum(0)
+        middle = slice(code.bins // 4, -code.bins // 4)
+        energy = code.axes * (code.window / (2 * code.hop)) ** 2  # squared tapers, summed over windows
+        self.energy = float(column[middle].mean() * energy)
+        self.stiffness = float(slope[middle].mean() * energy / 2)  # an axis sees one of two coordinates
+
+    def residual(self, p: Tensor, mass: Tensor) -> Tensor:
+        """x - sum_k mass_k phi(p_k), (windows, L, m)."""
+        return self.x - self.code.signals(p, mass, self.lattice) @ self.D.T
+
+    def correlate(self, p: Tensor, residual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """<phi_l(p), r> (K, L), its derivative along the axis (K, L), and its whole gradient (K, 2)."""
+        signal = (residual @ self.D).flatten()
+        at = self.code.footprint(p, self.lattice)
+        low, along = signal[at.index], signal[at.index + 1] - signal[at.index]
+        value = low + along * at.share
+        weight = at.weight[..., None]
+        each, each_along = (value * weight).sum(1), (along * weight).sum(1)
+        gradient = each_along @ self.code.directions + (value.sum(-1)[..., None] * at.slope).sum(1)
+        return each, each_along, gradient
+
+    def certificate(self, residual: Tensor) -> Tensor:
+        """The mass that one atom at each cell would take from the residual, (H, W)."""
+        maps = residual.permute(1, 2, 0).reshape(1, self.code.numbers, *self.lattice)
+        return self.code.back_project(maps, self.kernel)[0, 0] / self.energy
+
+
+def local_maxima(values: Tensor, floor: float, radius: int = 1) -> Tensor:
+    """Cells (K, 2) of a map (H, W) that reach the floor and are the largest within `radius` cells.
+
+    Of neighbours that are exactly equal, the first in reading order is one.
+    """
+    size = 2 * radius + 1
+    top = F.max_pool2d(values[None, None], size, 1, radius)[0, 0]
+    peak = (values >= top) & (values >= floor)
+    order = torch.arange(values.numel(), 0, -1, dtype=torch.float64, device=values.device).reshape(
+        values.shape
+    )
+    rank = torch.where(peak, order, 0)
+    return (peak & (rank >= F.max_pool2d(rank[None, None], size, 1, radius)[0, 0])).nonzero()
+
+
+def subcell(values: Tensor, peaks: Tensor) -> Tensor:
+    """Positions (K, 2) of peaks (K, 2), refined by a parabola through the neighbours in y and in x."""
+    H, W = values.shape
+    y, x = peaks.T
+    up, down = values[(y - 1).clamp(0), x], values[(y + 1).clamp(max=H - 1), x]
+    left, right = values[y, (x - 1).clamp(0)], values[y, (x + 1).clamp(max=W - 1)]
+    centre = values[y, x]
+    shift = torch.stack(
+        [
+            (down - up) / (2 * centre - up - down).clamp(min=1e-6),
+            (right - left) / (2 * centre - left - right).clamp(min=1e-6),
+        ],
+        1,
+    )
+    return peaks + (shift / 2).clamp(-0.5, 0.5)
+
+
+@torch.no_grad()
+def recover_measure(
+    code: ProjectionCode,
+    codes: Tensor,
+    *,
+    start: Tensor | None = None,
+    blur: float = 0.0,
+    floor: float = 0.1,
+    cap: float = CAP,
+) -> Measure:
+    """The points and masses that explain the codes of one image.
+
+    Parameters
+    ----------
+    code : ProjectionCode
+    codes : Tensor, (L * m, I, J)
+    start : Tensor, (K, 2), optional
+        First guesses of positions in cells, such as maxima of a mass map.
+    blur : float
+        Doubt about positions, in cells: atoms are codes of Gaussian spots of this width instead of points.
+    floor : float
+        Atoms below this mass are dropped.
+    cap : float
+        Largest mass of an atom.
+
+    Returns
+    -------
+    Measure
+    """
+    problem = _Problem(code, codes, blur)
+    p = codes.new_zeros(0, 2) if start is None else start.to(codes)
+    # Guesses begin without mass and slide to what the codes support.
+    mass = codes.new_zeros(len(p))
+    if len(p):
+        p, mass = _slide(problem, p, mass, cap)
+        p, mass = _pruned(p, mass, floor)
+    for _ in range(ROUNDS):
+        certificate = problem.certificate(problem.residual(p, mass))
+        # A strong peak has side lobes: they wait until it is explained.
+        lead = F.max_pool2d(certificate[None, None], 9, 1, 4)[0, 0] / 2
+        new = local_maxima(torch.where(certificate >= lead, certificate, 0.0), floor)
+        if not len(new):
+            break
+        p = torch.cat([p, subcell(certificate, new)])
+        mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=cap)])
+        p, mass = _slide(problem, p, mass, cap)
+        p, mass = _pruned(p, mass, floor)
+    return _with_evidence(problem, p, mass)
+
+
+def _slide(problem: _Problem, p: Tensor, mass: Tensor, cap: float) -> tuple[Tensor, Tensor]:
+    """Descend in positions and masses together; steps are scaled by the curvature of a lone atom."""
+    end = problem.extent - 0.501
+    velocity_p, velocity_m = torch.zeros_like(p), torch.zeros_like(mass)
+    for _ in range(SLIDES):
+        each, _, gradient = problem.correlate(p, problem.residual(p, mass))
+        velocity_m = 0.5 * velocity_m + 0.5 * each.sum(1) / problem.energy
+        step = gradient / (problem.stiffness * mass.clamp(min=0.2)[:, None])
+        velocity_p = 0.5 * velocity_p + 0.3 * step.clamp(-1, 1)
+        mass = (mass + velocity_m).clamp(0, cap)
+        p = torch.minimum((p + velocity_p).clamp(min=-0.499), end)
+    return p, mass
+
+
+def _pruned(p: Tensor, mass: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """Drop faint atoms and merge pairs that are one cell."""
+    keep = mass >= floor
+    p, mass = p[keep], mass[keep]
+    if len(p) < 2:
+        return p, mass
+    distance = torch.cdist(p, p).fill_diagonal_(torch.inf)
+    nearest, other = distance.min(1)
+    mutual = other[other] == torch.arange(len(p), device=p.device)
+    pair = mutual & (nearest < CLOSEST) & (mass + mass[other] <= CAP)
+    first = pair & (torch.arange(len(p), device=p.device) < other)
+    total = mass + mass[other]
+    p = torch.where(first[:, None], (p * mass[:, None] + p[other] * mass[other][:, None]) / total[:, None], p)
+    mass = torch.where(first, total, mass)
+    return p[~pair | first], mass[~pair | first]
+
+
+def _with_evidence(problem: _Problem, p: Tensor, mass: Tensor) -> Measure:
+    """What each axis alone says about the atoms: its codes with all other atoms taken away."""
+    each, along, _ = problem.correlate(p, problem.residual(p, mass))
+    axes = problem.code.axes
+    own, stiff = problem.energy / axes, 2 * problem.stiffness / axes
+    return Measure(p, mass, mass[:, None] + each / own, along / (stiff * mass.clamp(min=1e-3)[:, None]))

@@ -1,0 +1,1 @@
+"""The model: configuration, presets, backbone, heads and codes."""

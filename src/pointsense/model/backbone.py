@@ -1,0 +1,163 @@
+"""Backbones: an encoder (ours, small, from scratch; or any of timm's) and a top-down decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pointsense.errors import UsageError
+from pointsense.model.config import Config
+
+DEEPEST = 16
+"""px: the coarsest stride a pyramid reaches. Deeper features see farther, but each tile must then overlap so far."""
+
+
+def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (inputs, outputs):
+        layers += [
+            nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+class PlainEncoder(nn.Module):
+    """Features at strides 2, 4, 8 and 16, small enough to learn from twenty images.
+
+    The first stage folds 2 x 2 pixels into channels, so that nothing is lost before the first convolution.
+    """
+
+    strides = (2, 4, 8, 16)
+
+    def __init__(self, channels: int, widths: tuple[int, ...] = (24, 48, 96, 96)):
+        super().__init__()
+        self.widths = widths
+        self.fold = nn.PixelUnshuffle(2)
+        inputs = (4 * channels, *widths[:-1])
+        self.stages = nn.ModuleList(_convolutions(i, o) for i, o in zip(inputs, widths, strict=True))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Image (B, C, H, W) to features (B, widths[k], H / strides[k], W / strides[k])."""
+        features = [self.stages[0](self.fold(image))]
+        for stage in self.stages[1:]:
+            features.append(stage(F.max_pool2d(features[-1], 2)))
+        return features
+
+
+class TimmEncoder(nn.Module):
+    """A timm network's features from stride 2 to `DEEPEST`, its own input normalisation in front."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.strides = tuple(network.feature_info.reduction())  # type: ignore[operator, union-attr]
+        self.widths = tuple(network.feature_info.channels())  # type: ignore[operator, union-attr]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Image (B, C, H, W) to features, finest first."""
+        return self.network(image)
+
+
+class Decoder(nn.Module):
+    """Features brought top-down to one map (B, width, H / stride, W / stride).  [U-Net, Ronneberger 2015]"""
+
+    def __init__(self, strides: Sequence[int], widths: Sequence[int], stride: int, width: int):
+        super().__init__()
+        if stride not in strides:
+            raise UsageError(f"stride: the backbone has features at strides {tuple(strides)}, found {stride}")
+        self.first = list(strides).index(stride)
+        widths = list(widths)[self.first :]
+        # Finer levels are narrower: they cost most and have the least left to decide.
+        outputs = [min(max(width, 24) * 2**level, 96) for level in range(len(widths) - 1)]
+        deeper = [*outputs[1:], widths[-1]]
+        self.merge = nn.ModuleList(
+            _convolutions(skip + below, out)
+            for skip, below, out in zip(widths, deeper, outputs, strict=False)
+        )
+        self.width = outputs[0] if outputs else widths[0]
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Features, finest first, to the finest map."""
+        top = features[-1]
+        for skip, merge in zip(features[self.first : -1][::-1], reversed(self.merge), strict=True):
+            top = merge(torch.cat([skip, F.interpolate(top, scale_factor=2.0)], dim=1))
+        return top
+
+
+class Normalise(nn.Module):
+    """Input in [0, 1] to the mean and deviation that a pretrained network expects."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: int):
+        super().__init__()
+
+        def fitted(values: Sequence[float]) -> Tensor:
+            picked = list(values) if len(values) == channels else [sum(values) / len(values)] * channels
+            return torch.tensor(picked).reshape(1, channels, 1, 1)
+
+        self.register_buffer("mean", fitted(mean))
+        self.register_buffer("std", fitted(std))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image - self.mean) / self.std
+
+
+def build_timm(config: Config, channels: int, *, load: bool, **kwargs: Any) -> tuple[nn.Module, Normalise]:
+    """A timm network for `channels` input channels, and the normalisation that goes before it.
+
+    Parameters
+    ----------
+    config : Config
+        `backbone`, `pretrained` and `weights` are used.
+    channels : int
+    load : bool
+        Whether to fetch the initial weights at all; a stored model brings its own.
+    **kwargs
+        For `timm.create_model`.
+
+    Raises
+    ------
+    UsageError
+        If timm has no such model, or the initial weights cannot be had; never random weights instead.
+    """
+    name = config.backbone
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "resnet18"
+        raise UsageError(f"unknown backbone '{name}': use 'unet' or a timm model, such as {near}")
+    overlay: dict[str, Any] = {}
+    if config.weights and name.startswith("mobilenetv2"):
+        # Public checkpoints of this family come from TensorFlow: its padding, its range of input.
+        kwargs["pad_type"] = "same"
+        overlay = {"mean": (128 / 255,) * 3, "std": (128 / 255,) * 3}
+    if load and config.weights:
+        if not Path(config.weights).is_file():
+            raise UsageError(f"weights: there is no file {config.weights}")
+        overlay["file"] = config.weights
+    fetch = load and bool(config.weights or config.pretrained)
+    try:
+        network = timm.create_model(
+            name, pretrained=fetch, in_chans=channels, pretrained_cfg_overlay=overlay or None, **kwargs
+        )
+    except Exception as error:
+        if not fetch:
+            raise
+        if config.weights:
+            raise UsageError(
+                f"weights: {config.weights} does not hold weights of timm's '{name}': {error}"
+            ) from error
+        raise UsageError(
+            f"the ImageNet weights of '{name}' could not be fetched ({type(error).__name__}); give them with "
+            "--weights FILE (safetensors, timm's names), or start from random ones with --set pretrained=false"
+        ) from error
+    source: Any = network.pretrained_cfg
+    return network, Normalise(source["mean"], source["std"], channels)

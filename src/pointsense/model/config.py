@@ -1,0 +1,175 @@
+"""One flat configuration: every choice that makes a model, with its meaning and its bounds."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pointsense.errors import UsageError
+
+
+class Config(BaseModel):
+    """All settings of a model and of its training; lengths are in working pixels unless said otherwise.
+
+    Working pixels are image pixels times `scale`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    preset: str = Field("pointsense", description="name of the preset that the settings started from")
+
+    # Objects
+    radius: float = Field(0.0, ge=0, description="match radius in image pixels; 0: from the data")
+    scale: float = Field(0.0, ge=0, le=4, description="working pixels an image pixel; 0: from the radius")
+
+    # Network
+    backbone: str = Field("unet", description="'unet' (small, from scratch) or any timm model name")
+    pretrained: bool = Field(False, description="ask timm for pretrained weights")
+    weights: str = Field("", description="safetensors file with the backbone's weights")
+    freeze: bool = Field(False, description="train only what comes after the backbone")
+    width: int = Field(32, ge=4, description="channels of the decoder (projection, spatial)")
+    head: Literal["global", "spatial", "projection"] = "projection"
+    target: Literal["code", "heatmap"] = Field(
+        "code",
+        description="what the map is trained to: the code of eq. (3), or spots (a baseline; projection)",
+    )
+    patch: int = Field(
+        128, ge=32, description="side of training patches, and of a code's patch (global, spatial)"
+    )
+    stride: int = Field(0, ge=0, description="working pixels a cell of the mass map; 0: from the radius")
+
+    # Code
+    axes: int = Field(12, ge=1, description="observation axes, L")
+    measurements: int = Field(20, ge=1, description="measurements an axis, m")
+    arc: Literal["full", "half"] = "half"
+    channels: Literal["distance", "mass"] = Field("mass", description="what an axis holds (global, spatial)")
+    sensing: Literal["gaussian", "smoothed", "filtered"] = "filtered"
+    sensing_sigma: float = Field(0.8, ge=0, description="smoothing of the sensing matrix, in bins")
+    sensing_seed: int = 0
+    learn_sensing: bool = Field(False, description="let the L1 term train the sensing matrix of the recovery")
+    window: int = Field(
+        24, ge=4, description="side of a code's window, in cells of the mass map (projection)"
+    )
+    hop: int = Field(12, ge=2, description="distance of windows, in cells (projection)")
+
+    # Loss, eq. (3)
+    alpha: float = Field(0.0, ge=0, description="weight of the L1 term")
+    beta: float = Field(0.1, ge=0, description="weight of the cell count in the label")
+    lam: float = Field(
+        0.05, ge=0, description="lambda of the lasso in training and decoding (global, spatial)"
+    )
+    backward: Literal["exact", "paper", "unrolled"] = "exact"
+    recovery: Literal["auto", "ista", "fista", "homotopy", "dal", "lista"] = "auto"
+    recovery_steps: int = Field(
+        0, ge=0, description="most iterations of the recovery in training; 0: its own"
+    )
+
+    # Decoding
+    amplitude_threshold: float = Field(
+        0.0, ge=0, description="least amplitude of a bin; 0: the channels' own"
+    )
+    bandwidth: float = Field(0.0, ge=0, description="of the mean shift; 0: from the radius")
+    minimum_votes: int = Field(1, ge=1, description="axes that must see a point")
+    blur: float = Field(
+        0.0, ge=0, description="doubt about a position, in cells (chosen on the selection part)"
+    )
+    threshold: float = Field(0.5, ge=0, description="least score (chosen on the selection part)")
+
+    # Training
+    steps: int = Field(3000, ge=1)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    backbone_learning_rate: float = Field(
+        0.0, ge=0, description="0: 3e-4 for given weights, else as learning_rate"
+    )
+    weight_decay: float = Field(1e-3, ge=0)
+    ema: float = Field(0.995, ge=0, lt=1, description="memory of the averaged weights; 0: none")
+    sampling: Literal["random", "grid"] = Field("random", description="random crops, or the paper's patches")
+    positives: float = Field(0.5, ge=0, le=1, description="least share of crops around a point (random)")
+    flips: bool = True
+    jitter: float = Field(0.1, ge=0, le=1, description="strength of the colour and stain jitter")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    views: Literal[1, 2, 4, 8] = Field(1, description="rotations and flips averaged in prediction")
+    checks: int = Field(8, ge=1, description="times that the selection part is scored during training")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.head == "projection":
+            if self.window % (2 * self.hop) and self.window % self.hop:
+                raise ValueError(f"window ({self.window}) must be a multiple of hop ({self.hop})")
+            if 2 * self.axes * self.measurements > self.window**2:
+                raise ValueError(
+                    f"axes x measurements = {self.axes * self.measurements} is more than half of a window's "
+                    f"{self.window**2} cells, so that the code would not compress"
+                )
+        return self
+
+
+def _as_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False}.get(text, text)
+
+
+def override(config: Config, changes: dict[str, Any]) -> Config:
+    """`config` with some settings replaced.
+
+    Raises
+    ------
+    UsageError
+        For an unknown key or a value that is not allowed; the message names what is.
+    """
+    known = list(Config.model_fields)
+    for key in changes:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise UsageError(f"unknown setting '{key}': {hint}the settings are {', '.join(known)}")
+    try:
+        return Config.model_validate({**config.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        found = f", found {first['input']!r}" if key else ""
+        raise UsageError(f"setting {key or 'values'}: {first['msg']}{found}") from None
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`key=value` texts, as given to `--set`, as a dictionary.
+
+    Raises
+    ------
+    UsageError
+        If a text has no `=`.
+    """
+    changes = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set expects key=value, found '{pair}'")
+        changes[key.strip()] = _as_value(value.strip())
+    return changes
+
+
+def read_config(path: Path | str) -> dict[str, Any]:
+    """Settings from a JSON file.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing or not a JSON object.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"the configuration {path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"the configuration {path} must be a JSON object of settings")
+    return value

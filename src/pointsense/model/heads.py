@@ -1,0 +1,50 @@
+"""Heads: from a backbone's features to a code.
+
+`GlobalHead` is the paper's; `SpatialHead` keeps the positions that pooling loses; `ProjectionHead` predicts a mass
+map, which a fixed linear operator turns into codes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class GlobalHead(nn.Module):
+    """Pooled features (B, F) to `outputs` numbers by one linear layer (section 4.1)."""
+
+    def __init__(self, features: int, outputs: int):
+        super().__init__()
+        self.linear = nn.Linear(features, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features)
+
+
+class SpatialHead(nn.Module):
+    """Feature maps (B, F, H, W) to `outputs` numbers by a narrow convolution and one linear layer."""
+
+    def __init__(self, features: int, width: int, cells: int, outputs: int):
+        super().__init__()
+        self.reduce = nn.Sequential(nn.Conv2d(features, width, 1), nn.ReLU(inplace=True))
+        self.linear = nn.Linear(width * cells, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(self.reduce(features).flatten(1))
+
+
+class ProjectionHead(nn.Module):
+    """Feature maps (B, F, H, W) to a mass map (B, 1, H, W) without negative mass.
+
+    A small bias lets every cell begin with some mass: a rectifier that starts closed gets no gradient. The
+    heat map, a baseline, holds probabilities instead and starts near zero.
+    """
+
+    def __init__(self, features: int, *, heatmap: bool = False):
+        super().__init__()
+        self.heatmap = heatmap
+        self.convolution = nn.Conv2d(features, 1, 1)
+        nn.init.constant_(self.convolution.bias, -4.0 if heatmap else 0.05)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        values = self.convolution(features).float()
+        return values.sigmoid() if self.heatmap else values.relu()

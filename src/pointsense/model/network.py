@@ -1,0 +1,141 @@
+"""The network: image to code.  Reads as the architecture diagram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pointsense.encoding import ProjectionCode
+from pointsense.model.backbone import DEEPEST, Decoder, PlainEncoder, TimmEncoder, build_timm
+from pointsense.model.config import Config
+from pointsense.model.heads import GlobalHead, ProjectionHead, SpatialHead
+from pointsense.model.patch_code import PatchCode
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of a batch.
+
+    Attributes
+    ----------
+    codes : Tensor
+        (B, L, C, m) of patches, or (B, L * m, I, J) of the windows of a mass map.
+    count : Tensor, (B,)
+        Number of objects.
+    mass : Tensor or None, (B, 1, H / stride, W / stride)
+        The mass map of the projection head.
+    """
+
+    codes: Tensor
+    count: Tensor
+    mass: Tensor | None = None
+
+
+class PatchNetwork(nn.Module):
+    """Backbone, then pooled (the paper) or spatial features, then one linear layer to {x, c}."""
+
+    def __init__(self, config: Config, channels: int, *, load: bool):
+        super().__init__()
+        self.code = PatchCode(config)
+        numbers = self.code.shape[0] * self.code.shape[1] * self.code.shape[2]
+        pooled = config.head == "global"
+        self.normalise: nn.Module = nn.Identity()
+        if config.backbone == "unet":
+            encoder: nn.Module = PlainEncoder(channels)
+            last: nn.Module = (
+                nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()) if pooled else nn.Identity()
+            )
+            self.backbone: nn.Module = nn.Sequential(encoder, _Last(), last)
+            width = PlainEncoder(channels).widths[-1]
+        else:
+            self.backbone, self.normalise = build_timm(
+                config, channels, load=load, num_classes=0, global_pool="avg" if pooled else ""
+            )
+            width = int(self.backbone.num_features)  # type: ignore[arg-type]
+        if pooled:
+            self.head: nn.Module = GlobalHead(width, numbers + 1)
+        else:
+            with torch.no_grad():
+                side = self.eval().features(torch.zeros(1, channels, config.patch, config.patch)).shape[-1]
+            self.head = SpatialHead(width, config.width, side * side, numbers + 1)
+
+    def features(self, image: Tensor) -> Tensor:
+        """Image (B, C, h, w) to features (B, F) or (B, F, h', w')."""
+        return self.backbone(self.normalise(image))
+
+    def decide(self, features: Tensor) -> Output:
+        """Features to codes and count."""
+        out = self.head(features).float()
+        codes = out[:, :-1].unflatten(1, self.code.shape) * self.code.scale
+        return Output(codes, out[:, -1])
+
+    def forward(self, image: Tensor) -> Output:
+        return self.decide(self.features(image))
+
+
+class _Last(nn.Module):
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return features[-1]
+
+
+class ProjectionNetwork(nn.Module):
+    """Encoder, decoder, mass map; then the fixed linear measurement of its windows."""
+
+    def __init__(self, config: Config, channels: int, *, load: bool):
+        super().__init__()
+        self.code = ProjectionCode(
+            config.window,
+            config.hop,
+            config.axes,
+            config.measurements,
+            arc=config.arc,
+            sensing=config.sensing,
+            sigma=config.sensing_sigma,
+            seed=config.sensing_seed,
+        )
+        self.normalise: nn.Module = nn.Identity()
+        encoder: PlainEncoder | TimmEncoder
+        if config.backbone == "unet":
+            encoder = PlainEncoder(channels)
+        else:
+            kwargs: dict[str, Any] = {"features_only": True, "out_indices": (0, 1, 2, 3)}
+            network, self.normalise = build_timm(config, channels, load=load, **kwargs)
+            encoder = TimmEncoder(network)
+        self.backbone: nn.Module = encoder
+        self.decoder = Decoder(encoder.strides, encoder.widths, config.stride, config.width)
+        self.head = ProjectionHead(self.decoder.width, heatmap=config.target == "heatmap")
+
+    def forward(self, image: Tensor) -> Output:
+        features = self.backbone(self.normalise(image))  # strides 2, 4, 8, 16
+        mass = self.head(self.decoder(features))  # (B, 1, H / stride, W / stride)
+        codes = self.code.measure(mass)  # (B, L * m, I, J): x = Phi h
+        return Output(codes, mass.sum((1, 2, 3)), mass)
+
+
+Network = PatchNetwork | ProjectionNetwork
+
+ALIGNMENT = DEEPEST
+"""px: sides of the network's input are multiples of this."""
+
+
+def build_network(config: Config, channels: int, *, load: bool = True) -> Network:
+    """The network of a configuration whose scale, stride and bandwidth are set.
+
+    Parameters
+    ----------
+    config : Config
+    channels : int
+        Of the input.
+    load : bool
+        Fetch the backbone's initial weights; False for a stored model, which brings its own.
+
+    Raises
+    ------
+    UsageError
+        If the backbone does not exist or its initial weights cannot be had.
+    """
+    kind = ProjectionNetwork if config.head == "projection" else PatchNetwork
+    return kind(config, channels, load=load)

@@ -1,0 +1,79 @@
+"""Named starting points: the paper's three systems, and the one that works best on real images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pointsense.errors import UsageError
+from pointsense.model.config import Config, override
+
+# Section 4.1 and the ICPR 2012 row of the paper; epochs, rate and batch are not stated there.
+_PAPER: dict[str, Any] = {
+    "scale": 1.0,
+    "backbone": "resnet152",
+    "pretrained": True,
+    "freeze": True,
+    "head": "global",
+    "patch": 260,
+    "axes": 27,
+    "measurements": 112,
+    "arc": "full",
+    "channels": "distance",
+    "sensing": "gaussian",
+    "alpha": 0.0,
+    "beta": 0.2,
+    "lam": 0.39,
+    "recovery": "lista",
+    "amplitude_threshold": 15.0,
+    "bandwidth": 40.0,
+    "minimum_votes": 1,
+    "steps": 2000,
+    "batch": 16,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "ema": 0.0,
+    "sampling": "grid",
+    "flips": False,
+    "jitter": 0.0,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "pointsense": {},
+    "cnncs": {**_PAPER, "recovery": "dal"},
+    "ecnncs-1": {**_PAPER, "alpha": 1.3, "backward": "unrolled", "learn_sensing": True},
+    "ecnncs-2": {**_PAPER, "alpha": 1.3, "backward": "paper", "recovery": "ista", "learn_sensing": True},
+}
+"""What each preset changes in `Config`'s defaults."""
+
+
+def preset(name: str) -> Config:
+    """The configuration of a preset.
+
+    Raises
+    ------
+    UsageError
+        If there is no such preset; the message names all.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset '{name}'; the presets are {', '.join(PRESETS)}")
+    return override(Config(), {"preset": name, **PRESETS[name]})
+
+
+def fitted_to(config: Config, radius: float) -> Config:
+    """`config` with what is left open (0) derived from the match radius in image pixels.
+
+    Objects are brought to a match radius of at most 10 working pixels, never enlarged but for radii below 4;
+    a cell of the mass map is 2 px for radii up to 7, else 4; two points nearer than the bandwidth, two
+    thirds of the radius, are taken for one by the mean shift.
+    """
+    scale = config.scale or (min(1.0, 10.0 / radius) if radius >= 4 else min(4.0, 4.0 / radius))
+    working = radius * scale
+    return override(
+        config,
+        {
+            "radius": radius,
+            "scale": scale,
+            "stride": config.stride or (2 if working <= 7 else 4),
+            "bandwidth": config.bandwidth or 2 * working / 3,
+        },
+    )
