@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pointsense.errors import DataError
+from pointsense.errors import DataError, UsageError
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` when the block ends well.
+
+    Each call has a temporary name of its own, so that threads and processes may write the same file: the
+    last one to finish wins, whole.
 
     Raises
     ------
@@ -22,7 +26,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         If the file cannot be written (disk full, no permission); nothing is left half-written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -30,7 +34,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(
+            OSError
+        ):  # what failed above may make this fail too; the first reason is the one to tell
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -42,3 +49,21 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON to `path`, all or nothing."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def claim_folder(path: Path | str, *, overwrite: bool) -> Path:
+    """Make sure that results may go to the folder `path`; it is made by whoever writes into it.
+
+    Raises
+    ------
+    UsageError
+        If it is a file, or holds something and `overwrite` does not allow to replace files of it.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file, expected a folder to write to; give another --out")
+    if not overwrite and path.is_dir() and any(path.iterdir()):
+        raise UsageError(
+            f"the folder {path} is not empty; give another --out, or --overwrite to replace what is in it"
+        )
+    return path

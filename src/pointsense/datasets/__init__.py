@@ -4,7 +4,7 @@ from pointsense.datasets.check import Finding, check
 from pointsense.datasets.dataset import Dataset, Sample, check_points_inside
 from pointsense.datasets.listing import list_images
 from pointsense.datasets.load import load_dataset
-from pointsense.datasets.radius import estimate_radius
+from pointsense.datasets.radius import estimate_radius, match_radius
 
 __all__ = [
     "Dataset",
@@ -15,4 +15,5 @@ __all__ = [
     "estimate_radius",
     "list_images",
     "load_dataset",
+    "match_radius",
 ]

@@ -1,12 +1,15 @@
-"""The size of the objects, guessed from how closely their points lie."""
+"""The match radius: what a data set says of it, or a guess from how closely the points lie."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from pointsense.datasets.dataset import Dataset
+from pointsense.errors import UsageError
 
 CROWDED = 20
 """Points in a typical image from which on neighbours may be taken to touch now and then."""
@@ -41,3 +44,64 @@ def estimate_radius(dataset: Dataset) -> float | None:
     if not len(distances) or (median := float(np.median(distances))) > FAR_PX:
         return None
     return round(SHARE * median, 1)
+
+
+def known_radius(dataset: Dataset, class_name: str = "") -> float | None:
+    """Match radius in pixels that `dataset.json` gives for a class, or for all points; None if it does not.
+
+    Raises
+    ------
+    UsageError
+        If no class is named and the classes that occur have different radii.
+    """
+    if class_name:
+        return dataset.radius_px.get(class_name, dataset.radius_px.get(""))
+    occurring = {name for sample in dataset.samples for name in sample.classes}
+    radii = {name: radius for name, radius in sorted(dataset.radius_px.items()) if name in occurring}
+    if len(set(radii.values())) > 1:
+        listed = ", ".join(f"{name or 'no class'} {radius:g}" for name, radius in radii.items())
+        raise UsageError(
+            f"the classes of {dataset.root} have different match radii (px: {listed}); choose one class with "
+            "--class, or one radius for all with --radius"
+        )
+    return next(iter(radii.values()), None)
+
+
+def match_radius(
+    dataset: Dataset, class_name: str = "", given: float | None = None, *, of_model: float | None = None
+) -> tuple[float, str]:
+    """Match radius in pixels, and where it comes from, as a phrase to print.
+
+    In this order: `given`; that of `dataset.json`; `of_model`, the one that a model was trained with; an
+    estimate from the spacing of the points (`estimate_radius`).
+
+    Parameters
+    ----------
+    dataset : Dataset
+    class_name : str
+        The class whose points count; all points where it is empty.
+    given, of_model : float, optional
+        Radii in pixels of the image.
+
+    Raises
+    ------
+    UsageError
+        If `given` is not a positive number, the classes have different radii and none is chosen, or nothing
+        tells the radius.
+    """
+    if given is not None:
+        if not 0 < given < math.inf:
+            raise UsageError(f"--radius is {given:g}, expected a positive number of pixels")
+        return float(given), "as given"
+    if (known := known_radius(dataset, class_name)) is not None:
+        return known, "from dataset.json"
+    if of_model is not None:
+        return of_model, "the model's own"
+    estimate = estimate_radius(dataset.only(class_name) if class_name else dataset)
+    if estimate is None:
+        raise UsageError(
+            f"the match radius is not known, and the points of {dataset.root} are too few or too far apart to "
+            "estimate it: give --radius PX, how far from its annotation a detection may lie (about an object's "
+            'radius), or write {"radius_px": PX} to dataset.json'
+        )
+    return estimate, "estimated from the spacing of the points"

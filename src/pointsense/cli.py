@@ -1,0 +1,330 @@
+"""The command line: verbs only. What a verb needs is imported when it runs, so that --help answers at once."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pointsense import __version__
+from pointsense.errors import PointsenseError
+
+app = typer.Typer(
+    name="pointsense",
+    help="Cells, nuclei and mitoses as points in microscopy images. Points are (y, x) in pixels; (0, 0) is the "
+    "centre of the first pixel.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder with images/ and points.csv (image,y,x[,class]), or train/ and val/ with a.tif and a.csv.",
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DIR.")]
+Radius = Annotated[
+    float | None,
+    typer.Option(metavar="PX", help="Match radius in image pixels; else from dataset.json, else estimated."),
+]
+ClassName = Annotated[str, typer.Option("--class", metavar="NAME", help="Use the points of this class only.")]
+SplitFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="CSV (image,split or image,fold) in place of split.csv.")
+]
+ValFold = Annotated[int | None, typer.Option(metavar="K", help="The fold of --split-file that is val.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", "-t", metavar="T", help="Least score; else the model's own.")
+]
+Tile = Annotated[
+    int,
+    typer.Option("--tile", "--tile-size", min=64, metavar="PX", help="Side of what is predicted at once."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+
+
+@app.callback(invoke_without_command=True)
+def pointsense(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        print(f"pointsense {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Out,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="pointsense, or the paper's cnncs, ecnncs-1, ecnncs-2.")
+    ] = "pointsense",
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file of settings, on top of the preset.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, on top of both.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The backbone's pretrained weights (safetensors).")
+    ] = None,
+    radius: Radius = None,
+    class_name: ClassName = "",
+    split_file: SplitFile = None,
+    val_fold: ValFold = None,
+    selection_fraction: Annotated[
+        float, typer.Option(help="Part of the train images that stopping and threshold are chosen on.")
+    ] = 0.2,
+    max_train_images: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the first N train images by name.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(metavar="MIN", help="Stop after so many minutes.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a detector on the train images of DATA; the val images are not opened."""
+    from pointsense.datasets import load_dataset, match_radius
+    from pointsense.model.config import override, parse_settings, read_config
+    from pointsense.model.presets import preset as start_from
+
+    dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
+    if class_name:
+        dataset = dataset.only(class_name)
+    elif len(dataset.class_names) == 1:
+        class_name = dataset.class_names[0]
+    px, how = match_radius(dataset, class_name, radius)
+    settings = override(start_from(preset), read_config(config) if config else {})
+    settings = override(settings, parse_settings(set_ or []))
+    if weights:
+        settings = override(settings, {"weights": str(weights)})
+
+    from rich.console import Console
+
+    from pointsense.learning import fit
+    from pointsense.reporting.progress import shown_progress
+
+    console = Console()
+    print(f"{len(dataset.train)} train images; match radius {px:g} px ({how})", flush=True)
+    try:
+        with shown_progress(console) as report:
+            metrics = fit.train(
+                dataset,
+                out,
+                settings,
+                radius=px,
+                class_name=class_name,
+                selection_fraction=selection_fraction,
+                max_train_images=max_train_images,
+                time_limit=time_limit,
+                seed=seed,
+                device=device,
+                resume=resume,
+                overwrite=overwrite,
+                report=report,
+            )
+    except KeyboardInterrupt:
+        _fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
+    selection, code = metrics["selection"], metrics["code"]
+    print(f"device: {metrics['device']}")
+    print(
+        f"code: {code['numbers']} numbers for {code['cells']} cells of a window (ratio {code['ratio']:.2f})"
+    )
+    print(f"{out}: F1 {selection['f1']:.3f} on the selection images, threshold {selection['threshold']:.3g}")
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")],
+    model: Annotated[Path, typer.Option("--model", "-m", metavar="RUN", help="Folder of a trained model.")],
+    out: Out,
+    format_: Annotated[str, typer.Option("--format", help="csv, geojson, or both: csv,geojson.")] = "csv",
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also draw the points: NAME.overlay.png.")
+    ] = False,
+    threshold: Threshold = None,
+    tile: Tile = 1024,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Find points in images; each gets a table NAME.csv (y,x,score,class,votes,spread) in DIR."""
+    from pointsense.inference.folder import parse_formats, plan_jobs, predict_files
+
+    formats = parse_formats(format_)
+    jobs = plan_jobs(paths, out, overwrite=overwrite)
+
+    from pointsense.inference.detector import Detector
+
+    detector = Detector.load(model, device=device)
+    print(f"device: {detector.device}", flush=True)
+    failed = 0
+    for outcome in predict_files(
+        detector,
+        jobs,
+        formats=formats,
+        threshold=threshold,
+        tile=tile,
+        draw=_overlay_of(detector) if overlay else None,
+    ):
+        if outcome.detections is None:
+            failed += 1
+            _say(f"error: {outcome.problem}")
+        else:
+            print(f"{outcome.job.image}: {len(outcome.detections)} points", flush=True)
+    print(f"{len(jobs) - failed} of {len(jobs)} images done: {out}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _overlay_of(detector: Any) -> Any:
+    from pointsense.reporting.overlay import write_overlay
+
+    return lambda path, image, found: write_overlay(path, image, found.points, radius=detector.radius)
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", metavar="RUN", help="Folder of a trained model.")
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of CSVs written by predict, in place of --model."),
+    ] = None,
+    radius: Radius = None,
+    protocol: Annotated[str, typer.Option(help="one-to-one, greedy or duplicate-tolerant.")] = "one-to-one",
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    class_name: ClassName = "",
+    split_file: SplitFile = None,
+    val_fold: ValFold = None,
+    threshold: Threshold = None,
+    tile: Tile = 1024,
+    device: Device = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores to FILE.")
+    ] = None,
+) -> None:
+    """Score a model, or points already found, on the val images of DATA."""
+    from rich.console import Console
+
+    from pointsense import evaluation
+    from pointsense.datasets import load_dataset, match_radius
+    from pointsense.errors import UsageError
+    from pointsense.evaluation.predictions import cases_of_folder, cases_of_model, class_of, samples_of
+    from pointsense.writing import write_json
+
+    if (model is None) == (predictions is None):
+        raise UsageError("evaluate needs either --model RUN or --predictions DIR")
+    if protocol not in evaluation.PROTOCOLS:
+        raise UsageError(f"unknown --protocol '{protocol}'; use one of {', '.join(evaluation.PROTOCOLS)}")
+    dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
+    detector = None
+    if model is not None:
+        from pointsense.inference.detector import Detector
+
+        detector = Detector.load(model, device=device)
+        class_name = class_of(dataset, detector.class_name, class_name)
+        print(f"device: {detector.device}", flush=True)
+    if class_name:
+        dataset = dataset.only(class_name)
+    px, how = match_radius(dataset, class_name, radius, of_model=detector.radius if detector else None)
+    samples = samples_of(dataset, split)
+    print(
+        f"{len(samples)} {split} images{f', class {class_name}' if class_name else ''}; "
+        f"match radius {px:g} px ({how})",
+        flush=True,
+    )
+    if detector is not None:
+        cases = cases_of_model(samples, detector, threshold=threshold, tile=tile)
+    else:
+        assert predictions is not None
+        cases = cases_of_folder(samples, data, predictions, class_name=class_name, threshold=threshold)
+    report = evaluation.evaluate(cases, px, protocol=protocol)
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(report.as_table())
+    print(f"F1 {report.overall.f1:.3f}")
+    if json_file is not None:
+        what = {"data": str(data), "split": split, "class": class_name, "source": str(model or predictions)}
+        write_json(json_file, what | report.to_dict())
+
+
+@app.command()
+def check(data: Data, radius: Radius = None, split_file: SplitFile = None, val_fold: ValFold = None) -> None:
+    """Look for what would spoil a training: exit code 1 for errors, 0 for warnings alone."""
+    from pointsense import datasets
+
+    findings = datasets.check(data, split_file=split_file, val_fold=val_fold, radius=radius)
+    for finding in findings:
+        print(f"{finding.level}: {finding.message}")
+    errors = sum(finding.level == "error" for finding in findings)
+    print(f"{data}: {errors} errors, {len(findings) - errors} warnings")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(out: Out, seed: Seed = 0, overwrite: Overwrite = False) -> None:
+    """Make a small synthetic set, train on it, score the result and write report.html."""
+    from pointsense.writing import claim_folder
+
+    claim_folder(out, overwrite=overwrite)
+
+    from rich.console import Console
+
+    from pointsense.demo import run_demo
+    from pointsense.reporting.progress import shown_progress
+
+    with shown_progress(Console()) as report:
+        result = run_demo(out, seed=seed, report=report)
+    print(f"report: {result.page}")
+    print(f"LoG F1 {result.log_f1:.2f}")
+    print(f"F1 {result.f1:.2f}")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line; whatever a user or a full disk can cause ends in one sentence on stderr."""
+    _log_to_stderr()
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="pointsense")
+    except PointsenseError as error:
+        _fail(f"error: {error}", error.exit_code)
+    except MemoryError:
+        _fail("error: not enough memory; take smaller images, a smaller --tile or a smaller batch", 1)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        remedy = "; free some and try again" if error.errno == errno.ENOSPC else ""
+        _fail(f"error: {error.strerror or error}{place}{remedy}", 1)
+    raise SystemExit(0)
+
+
+def _log_to_stderr() -> None:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+    log = logging.getLogger("pointsense")
+    if not log.handlers:
+        log.addHandler(Handler(logging.WARNING))
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _say(message)
+    raise SystemExit(code)

@@ -1,0 +1,130 @@
+"""Predicting many files: what goes where is settled before anything is written, and one bad file stops none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from pointsense.datasets.listing import list_images
+from pointsense.errors import DataError, UsageError
+from pointsense.images import read_image
+from pointsense.points import Detections
+from pointsense.writing import claim_folder
+
+if TYPE_CHECKING:
+    from pointsense.inference.detector import Detector
+
+FORMATS = ("csv", "geojson")
+
+Draw = Callable[[Path, npt.NDArray[Any], Detections], None]
+"""Writes a picture of an image (H, W, C) and its detections to a path; given by whoever can draw."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image file, and the path of its results without their suffix."""
+
+    image: Path
+    stem: Path
+
+    def output(self, suffix: str) -> Path:
+        """The result that ends in `suffix`; dots in the image's name are kept."""
+        return self.stem.with_name(self.stem.name + suffix)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: its detections, or the sentence that says why there are none."""
+
+    job: Job
+    detections: Detections | None
+    problem: str = ""
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """The formats of a comma-separated list.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown, or there is none.
+    """
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        raise UsageError(f"unknown format '{unknown[0] if unknown else text}'; use {', '.join(FORMATS)}")
+    return names
+
+
+def plan_jobs(paths: Sequence[Path | str], out: Path | str, *, overwrite: bool = False) -> list[Job]:
+    """The images that `paths` (files and folders) stand for, and where in `out` their results go.
+
+    Sub-folders are kept. Nothing is written.
+
+    Raises
+    ------
+    DataError
+        If a path does not exist or a folder holds no image.
+    UsageError
+        If two images would write the same results; `out` is a file, or not empty without `overwrite`; or
+        results would come to lie beside their image, where annotations of the same name may be.
+    """
+    images = list_images(paths)
+    out = claim_folder(out, overwrite=overwrite)
+    jobs = [Job(path, out / Path(name).with_suffix("")) for path, name in images]
+    for job in jobs:
+        if job.stem.parent.resolve() == job.image.parent.resolve():
+            raise UsageError(
+                f"the results of {job.image} would lie beside it, where they could replace its annotations; "
+                "give another --out"
+            )
+    return jobs
+
+
+def predict_files(
+    detector: Detector,
+    jobs: Sequence[Job],
+    *,
+    formats: Sequence[str] = ("csv",),
+    threshold: float | None = None,
+    tile: int = 1024,
+    draw: Draw | None = None,
+) -> Iterator[Outcome]:
+    """Predict one job after another, write its results, and yield what became of it.
+
+    Parameters
+    ----------
+    detector : Detector
+    jobs : sequence of Job
+        From `plan_jobs`.
+    formats : sequence of {"csv", "geojson"}
+        `<image stem>.csv` and `<image stem>.geojson`.
+    threshold : float, optional
+        Least score; the model's own where it is not given.
+    tile : int
+        Side in pixels of the core that is predicted at once.
+    draw : callable, optional
+        Called with `<image stem>.overlay.png`, the image and its detections.
+    """
+    for job in jobs:
+        try:
+            image = read_image(job.image)
+            detections = detector.predict(image, threshold=threshold, tile=tile, name=str(job.image))
+            if "csv" in formats:
+                detections.write_csv(job.output(".csv"), detector.um_per_px)
+            if "geojson" in formats:
+                detections.write_geojson(job.output(".geojson"))
+            if draw is not None:
+                draw(job.output(".overlay.png"), image, detections)
+        except DataError as error:
+            yield Outcome(job, None, str(error))
+        except MemoryError:
+            yield Outcome(
+                job, None, f"not enough memory for {job.image}; take a smaller --tile, or cut it up"
+            )
+        else:
+            yield Outcome(job, detections)

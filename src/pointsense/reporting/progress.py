@@ -1,0 +1,67 @@
+"""How a training is going: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from pointsense.learning.fit import Progress
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+@contextmanager
+def shown_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Yield what to call with each `Progress` of a training."""
+    if not console.is_terminal:
+        yield _plain_lines(console)
+        return
+    columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+        last_f1: float | None = None
+
+        def show(progress: Progress) -> None:
+            nonlocal last_f1
+            last_f1 = last_f1 if progress.selection_f1 is None else progress.selection_f1
+            bar.update(
+                task, total=progress.steps, completed=progress.step, description=describe(progress, last_f1)
+            )
+
+        yield show
+
+
+def _plain_lines(console: Console) -> Callable[[Progress], None]:
+    printed_at = -SECONDS_BETWEEN_LINES
+    last_f1: float | None = None
+
+    def show(progress: Progress) -> None:
+        nonlocal printed_at, last_f1
+        last_f1 = last_f1 if progress.selection_f1 is None else progress.selection_f1
+        due = progress.seconds - printed_at >= SECONDS_BETWEEN_LINES
+        if due or progress.selection_f1 is not None:
+            printed_at = progress.seconds
+            line = f"step {progress.step} of {progress.steps}: {describe(progress, last_f1)}"
+            console.print(line, highlight=False, soft_wrap=True)
+
+    return show
+
+
+def describe(progress: Progress, f1: float | None) -> str:
+    """Loss, the last F1 on the selection images, and the time left, in words.
+
+    >>> from types import SimpleNamespace
+    >>> describe(SimpleNamespace(loss=0.0123, seconds_left=75.2), 0.94)
+    'loss 0.0123, selection F1 0.940, 1:15 left'
+    """
+    parts = [f"loss {progress.loss:.4g}"]
+    if f1 is not None:
+        parts.append(f"selection F1 {f1:.3f}")
+    minutes, seconds = divmod(round(max(progress.seconds_left, 0)), 60)
+    return ", ".join([*parts, f"{minutes}:{seconds:02d} left"])
