@@ -1,1 +1,1 @@
-"""Images to detections: tiles, recovery of their codes, clustering."""
+"""From images to points: tiles, decoding, clustering, and the detector that users hold."""

@@ -1,0 +1,412 @@
+"""The detector: a trained network with all that it needs to find points in any image."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn import functional as F
+
+from pointsense.encoding import ProjectionCode
+from pointsense.errors import DataError, UsageError
+from pointsense.images import InputContract
+from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows, to_cells
+from pointsense.inference.off_grid import Measure, recover_measure
+from pointsense.inference.patches import predict_patches
+from pointsense.inference.tiles import receptive_radius, tiles, without_seam_doubles
+from pointsense.model.config import Config, override
+from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork, build_network
+from pointsense.points import Detections
+from pointsense.writing import replacing, write_json
+
+FORMAT = 1
+"""Version of the model folder; a newer one is refused."""
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of a name: auto, cpu, cuda, mps.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these, or not there; another one is never used instead.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    if name.split(":")[0] not in there:
+        raise UsageError(f"unknown device '{name}'; use auto, cpu, cuda or mps")
+    if not there[name.split(":")[0]]:
+        raise UsageError(f"there is no device '{name}' on this machine; use --device auto or cpu")
+    return torch.device(name)
+
+
+def factors(shape: tuple[int, ...], scale: float) -> npt.NDArray[np.float64]:
+    """Working px an image px, in y and x, of an image (H, W): `scale`, but for rounding to whole pixels."""
+    sides = np.array(shape[:2])
+    return np.maximum(1, np.round(sides * scale)) / sides
+
+
+def rescaled(image: Tensor, scale: float) -> Tensor:
+    """An image (C, H, W) in working px."""
+    if scale == 1:
+        return image
+    H, W = image.shape[1:]
+    size = [max(1, round(H * scale)), max(1, round(W * scale))]
+    return F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=scale < 1)[0]
+
+
+def to_working(points: npt.NDArray[Any], scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Image px to working px; both have the origin in the centre of the first pixel."""
+    return (np.asarray(points, dtype=np.float64) + 0.5) * scale - 0.5
+
+
+def to_image(points: npt.NDArray[Any], scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The inverse of `to_working`."""
+    return (np.asarray(points, dtype=np.float64) + 0.5) / scale - 0.5
+
+
+@dataclass
+class Detector:
+    """A trained model.
+
+    Attributes
+    ----------
+    network : Network
+    config : Config
+        With scale, stride, bandwidth and threshold set.
+    contract : InputContract
+        What images must be, and how they are brought to it.
+    class_name : str
+        What the points are; "" where that is not known.
+    um_per_px : float or None
+        Pixel size of the training images.
+    device : torch.device
+    """
+
+    network: Network
+    config: Config
+    contract: InputContract
+    class_name: str = ""
+    um_per_px: float | None = None
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        self.network.to(self.device).eval()
+        self._halo: int | None = None
+
+    @property
+    def radius(self) -> float:
+        """Match radius of the training, in image px."""
+        return self.config.radius
+
+    @property
+    def step(self) -> int:
+        """Working px on whose multiples tiles begin."""
+        return math.lcm(ALIGNMENT, self.config.hop * self.config.stride)
+
+    @property
+    def halo(self) -> int:
+        """Working px around a core that can change what is found in it."""
+        if self._halo is None:
+            try:
+                radius = receptive_radius(self.network, self.contract.channels, self.step)
+            except ValueError:
+                raise UsageError(
+                    f"the backbone '{self.config.backbone}' looks at the whole image at once, so that tiles would "
+                    "change its answer; choose one without squeeze-and-excitation or attention"
+                ) from None
+            self._halo = radius + self.config.window * self.config.stride
+        return self._halo
+
+    def prepare(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
+        """The network's input (C, h, w), in working px, for an image (H, W) or (H, W, C)."""
+        image = np.asarray(image)
+        if image.ndim == 2:
+            image = image[:, :, None]
+        if image.ndim != 3:
+            raise DataError(f"{name} has the shape {image.shape}; expected (H, W) or (H, W, channels)")
+        return rescaled(torch.from_numpy(self.contract.apply(image, name)), self.config.scale)
+
+    @torch.no_grad()
+    def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (L * m, I, J) and mass map (H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
+        network = self.network
+        assert isinstance(network, ProjectionNetwork)
+        image = image[None].to(self.device, memory_format=torch.channels_last)
+        mass = None
+        for view in range(self.config.views):
+            turned = torch.rot90(image.flip(3) if view >= 4 else image, view % 4, (2, 3))
+            one = torch.rot90(network(turned).mass, -(view % 4), (2, 3))
+            one = one.flip(3) if view >= 4 else one
+            mass = one if mass is None else mass + one
+        assert mass is not None
+        mass = mass / self.config.views
+        return network.code.measure(mass)[0], mass[0, 0]
+
+    @torch.no_grad()
+    def predict(
+        self,
+        image: npt.NDArray[Any],
+        *,
+        threshold: float | None = None,
+        tile: int = 1024,
+        decoder: Decoder = "full",
+        name: str = "the image",
+    ) -> Detections:
+        """Points in an image of any size.
+
+        Parameters
+        ----------
+        image : array, (H, W) or (H, W, C)
+        threshold : float, optional
+            Least score; the one chosen in training unless given.
+        tile : int
+            Side of a tile's core in working px; it bounds the memory and does not change the result.
+        decoder : {"full", "codes", "maxima"}
+            "codes" does without the mass map, "maxima" without the codes; for comparison.
+        name : str
+            What messages call the image.
+
+        Returns
+        -------
+        Detections
+            (y, x) in px of the image.
+
+        Raises
+        ------
+        DataError
+            If the image does not keep the model's input contract.
+        UsageError
+            For an unknown decoder or a tile below 64.
+        """
+        if decoder not in DECODERS:
+            raise UsageError(f"unknown decoder '{decoder}'; use {', '.join(DECODERS)}")
+        if tile < 64:
+            raise UsageError(f"tiles need a core of at least 64 px, found {tile}")
+        prepared = self.prepare(image, name)
+        if isinstance(self.network, ProjectionNetwork):
+            found = self._predict_tiles(prepared, tile, decoder)
+        else:
+            found = predict_patches(self.network, prepared, self.config, self.device)
+        return self._detections(found, np.shape(image)[:2], threshold)
+
+    def _predict_tiles(self, image: Tensor, core: int, decoder: Decoder) -> Found:
+        code, stride = self.network.code, self.config.stride
+        assert isinstance(code, ProjectionCode)
+        margin = self.config.window * stride
+        parts, owners = [], []
+        plan = tiles(image.shape[1], image.shape[2], core=core, halo=self.halo, step=self.step)
+        for number, tile in enumerate(plan):
+            _, mass = self.map(tile.read(image)[0])
+            # Beyond a window around the core, masses cannot matter any more: they are cut off.
+            cut = (-(-self.halo // self.step) * self.step - -(-margin // self.step) * self.step) // stride
+            mass = mass[cut : mass.shape[0] - cut, cut : mass.shape[1] - cut].contiguous()
+            found = decode_windows(
+                code, code.measure(mass[None, None])[0], mass, self.config, decoder=decoder
+            )
+            found.points[:] += np.array([tile.top, tile.left]) + cut * stride
+            parts.append(found.select(tile.owns(found.points)))
+            owners.append(np.full(len(parts[-1].points), number))
+        everything = Found.concatenate(parts)
+        return everything.select(without_seam_doubles(everything.points, np.concatenate(owners)))
+
+    def decode(self, codes: Tensor) -> Detections:
+        """Points from codes alone, (L * m, I, J) of windows or (L, C, m) of one patch.
+
+        The codes are those of `map`, of an image or tile that begins at its first pixel.
+        """
+        if isinstance(self.network, ProjectionNetwork):
+            found = decode_windows(
+                self.network.code, codes.to(self.device), None, self.config, decoder="codes"
+            )
+        else:
+            from pointsense.inference.cluster import vote
+            from pointsense.inference.patches import decode_patches
+
+            seen = decode_patches(self.network, codes[None].to(self.device), self.config)
+            votes = vote(seen, self.config.bandwidth, self.config.minimum_votes, axes_count=self.config.axes)
+            found = Found(votes.points, votes.score, votes.votes, votes.spread)
+        return self._detections(found, None, None)
+
+    def _detections(self, found: Found, shape: tuple[int, ...] | None, threshold: float | None) -> Detections:
+        keep = found.scores >= (self.config.threshold if threshold is None else threshold)
+        found = found.select(keep)
+        scale = np.full(2, self.config.scale) if shape is None else factors(shape, self.config.scale)
+        points = to_image(found.points, scale)
+        if shape is not None:
+            # A cell cut by the border can have its centre just beyond it.
+            points = np.clip(points, -0.5, np.array(shape) - 0.5)
+        order = np.lexsort((points[:, 1], points[:, 0]))
+        return Detections(
+            points=points[order],
+            scores=found.scores[order],
+            classes=np.full(len(order), self.class_name),
+            votes=found.votes[order].astype(np.int64),
+            spread=found.spread[order] / self.config.scale,
+        )
+
+    def recover(self, codes: Tensor, start: Tensor | None = None) -> Measure:
+        """The measure behind window codes (L * m, I, J), with the evidence of each axis; in cells."""
+        assert isinstance(self.network, ProjectionNetwork)
+        return recover_measure(self.network.code, codes, start=start, blur=self.config.blur)
+
+    def explain(self, image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, Any]:
+        """What the axes see in the window around the middle of an image: the matter of the paper's fig. 6.
+
+        Parameters
+        ----------
+        image : array, (H, W) or (H, W, C)
+        truth : array, (N, 2)
+            Annotated points in px of the image.
+
+        Returns
+        -------
+        dict
+            ``box`` (top, left, bottom, right) of the window in image px; ``axes``, one dict an axis: name,
+            signal_true, signal_recovered (n,), measurement_true, measurement_predicted (m,); ``points`` and
+            ``truth`` in the window, ``candidates`` (V, 2), where each axis would put each point, and
+            ``candidate_axis`` (V,); all in px of the window.
+        """
+        assert isinstance(self.network, ProjectionNetwork)
+        code, config = self.network.code, self.config
+        prepared = self.prepare(image)
+        below, right = (-side % self.step for side in prepared.shape[1:])
+        codes, _ = self.map(F.pad(prepared[None], (0, right, 0, below), mode="replicate")[0])
+        measure = self.recover(codes)
+        certain = measure.masses >= config.threshold
+        lattice = (codes.shape[1], codes.shape[2])
+        cells = to_cells(
+            torch.from_numpy(to_working(truth, factors(np.shape(image), config.scale))).to(codes),
+            config.stride,
+        )
+        i, j = lattice[0] // 2, lattice[1] // 2
+        true = code.signals(cells, torch.ones(len(cells), device=codes.device), lattice)
+        seen = code.signals(measure.positions[certain], measure.masses[certain], lattice)
+        k = i * lattice[1] + j
+        predicted = code.per_axis(codes[None])[0, k]
+        angles = [180 * number / config.axes for number in range(config.axes)]
+        axes = [
+            {
+                "name": f"axis {number + 1} ({angles[number]:.0f}°)",
+                "signal_true": true[k, number].cpu().numpy(),
+                "signal_recovered": seen[k, number].cpu().numpy(),
+                "measurement_true": (code.sensing_matrix @ true[k, number]).cpu().numpy(),
+                "measurement_predicted": predicted[number].cpu().numpy(),
+            }
+            for number in range(config.axes)
+        ]
+        first = np.array([i, j]) * code.hop - code.margin
+        pixel = config.stride / config.scale
+
+        def in_window(positions: Tensor) -> npt.NDArray[np.float64]:
+            return (positions.cpu().numpy() - first + 0.5) * pixel - 0.5
+
+        moved = measure.positions[:, None] + measure.axis_offsets.clamp(-3, 3)[..., None] * code.directions
+        votes = certain[:, None] & (measure.axis_masses >= measure.masses[:, None] / 2)
+        candidates, points = in_window(moved[votes]), in_window(measure.positions[certain])
+        side = code.window * pixel
+        inside = [np.all((p >= -0.5) & (p < side - 0.5), axis=1) for p in (candidates, points)]
+        box = [round(v * pixel) for v in (*first, *(first + code.window))]
+        labels = in_window(cells)
+        return {
+            "box": tuple(box),
+            "axes": axes,
+            "points": points[inside[1]],
+            "truth": labels[np.all((labels >= -0.5) & (labels < side - 0.5), axis=1)],
+            "candidates": candidates[inside[0]],
+            "candidate_axis": votes.nonzero()[:, 1].cpu().numpy()[inside[0]],
+        }
+
+    def save(self, folder: Path | str) -> None:
+        """Write the configuration and the weights to `folder`, each all or nothing.
+
+        Raises
+        ------
+        DataError
+            If they cannot be written.
+        """
+        folder = Path(folder)
+        tensors = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
+        with replacing(folder / WEIGHTS) as temporary:
+            temporary.write_bytes(save(tensors))
+        write_json(
+            folder / CONFIG,
+            {
+                "format": FORMAT,
+                "class_name": self.class_name,
+                "um_per_px": self.um_per_px,
+                "input": self.contract.to_dict(),
+                "settings": self.config.model_dump(),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "auto") -> Detector:
+        """A detector from its folder.
+
+        Raises
+        ------
+        DataError
+            If the folder is empty, damaged, from a newer version, or its weights do not fit its configuration.
+        UsageError
+            If the device is not there.
+        """
+        where = pick_device(device)
+        folder = Path(folder)
+        stored = _stored(folder)
+        try:
+            config = override(Config(), stored["settings"])
+            contract = InputContract.from_dict(stored["input"])
+        except (UsageError, KeyError, TypeError) as error:
+            raise DataError(f"{folder / CONFIG} is damaged: {error}") from error
+        network = build_network(config, contract.channels, load=False)
+        try:
+            with safe_open(folder / WEIGHTS, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise DataError(
+                f"{folder / WEIGHTS} cannot be read ({error}); the file is missing or cut short: copy the model again"
+            ) from error
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise DataError(
+                f"{folder / WEIGHTS} does not fit {CONFIG} beside it ({str(error).splitlines()[-1].strip()}); "
+                "copy both files of the model again"
+            ) from error
+        return cls(network, config, contract, stored.get("class_name", ""), stored.get("um_per_px"), where)
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no model folder {folder}; give the folder that `pointsense train --out` wrote"
+        )
+    try:
+        stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder} holds no {CONFIG}: it is no model, or its training never finished"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / CONFIG} cannot be read ({error}); copy the model again") from error
+    if not isinstance(stored, dict) or not isinstance(stored.get("format"), int):
+        raise DataError(f"{folder / CONFIG} is no model configuration of pointsense")
+    if stored["format"] > FORMAT:
+        raise DataError(
+            f"{folder} was written by a newer pointsense (format {stored['format']}, this one reads {FORMAT}); "
+            "update pointsense"
+        )
+    return stored

@@ -1,0 +1,71 @@
+"""Prediction with codes of whole patches (the paper's heads): candidates of all patches, merged by their votes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pointsense.encoding import Candidates, candidates
+from pointsense.inference.cluster import vote
+from pointsense.inference.decode import Found
+from pointsense.inference.tiles import tiles
+from pointsense.model.config import Config
+from pointsense.model.network import PatchNetwork
+
+BATCH = 16
+
+
+def decode_patches(network: PatchNetwork, codes: Tensor, config: Config) -> Candidates:
+    """Candidate points, in px of their patch, of codes (B, L, C, m)."""
+    signal = network.code.recover(codes) * network.code.unit
+    return candidates(
+        signal,
+        network.code.axes,
+        channels=config.channels,
+        threshold=config.amplitude_threshold or None,
+        margin=config.bandwidth,
+    )
+
+
+@torch.no_grad()
+def predict_patches(network: PatchNetwork, image: Tensor, config: Config, device: torch.device) -> Found:
+    """Points of an image (C, H, W).
+
+    Patches overlap by half; each gives the candidates in its middle, up to a bandwidth beyond it, and the mean
+    shift merges those of all patches at once, so that a cell at a seam is one cell.
+    """
+    H, W = image.shape[1:]
+    core = config.patch // 2
+    plan = list(tiles(H, W, core=core, halo=0, step=core))
+    shift = (config.patch - core) // 2
+    points, axes = [np.zeros((0, 2))], [np.zeros(0, int)]
+    weights, owners = [np.zeros(0)], [np.zeros(0, int)]
+    for first in range(0, len(plan), BATCH):
+        part = plan[first : first + BATCH]
+        reads = [
+            type(tile)(tile.core, tile.core[0] - shift, tile.core[1] - shift, config.patch, config.patch)
+            for tile in part
+        ]
+        codes = network(torch.cat([read.read(image) for read in reads]).to(device)).codes
+        found = decode_patches(network, codes, config)
+        patch = found.patch.cpu().numpy()
+        for k, read in enumerate(reads):
+            mine = patch == k
+            place = found.points.cpu().numpy()[mine] + (read.top, read.left)
+            top, left, bottom, right = read.core
+            near = np.all(
+                (place >= np.array([top, left]) - 0.5) & (place < np.array([bottom, right]) - 0.5), axis=1
+            )
+            points.append(place[near])
+            axes.append(found.axis.cpu().numpy()[mine][near])
+            weights.append(found.weight.cpu().numpy()[mine][near])
+            owners.append(np.full(int(near.sum()), first + k))
+    everything = Candidates(
+        torch.from_numpy(np.concatenate(points)),
+        torch.from_numpy(np.concatenate(axes)),
+        torch.zeros(sum(map(len, points)), dtype=torch.long),
+        torch.from_numpy(np.concatenate(weights)),
+    )
+    votes = vote(everything, config.bandwidth, config.minimum_votes, axes_count=config.axes)
+    return Found(votes.points, votes.score, votes.votes, votes.spread)

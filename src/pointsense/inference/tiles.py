@@ -1,0 +1,124 @@
+"""Tiles: each owns its core, and its halo covers all that can change what is found there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SEAM = 0.5
+"""Working px around a core's border within which two tiles may both, or neither, claim a point."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A core and the part of the image that is needed to decide on it; in working px of the image.
+
+    Attributes
+    ----------
+    core : (top, left, bottom, right)
+        What the tile owns, bottom and right excluded.
+    top, left, height, width : int
+        What is read; it may reach beyond the image, where the border pixels are repeated.
+    """
+
+    core: tuple[int, int, int, int]
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def read(self, image: Tensor) -> Tensor:
+        """The tile (1, C, height, width) of an image (C, H, W)."""
+        H, W = image.shape[1:]
+        rows = slice(max(self.top, 0), min(self.top + self.height, H))
+        columns = slice(max(self.left, 0), min(self.left + self.width, W))
+        pad = (
+            max(-self.left, 0),
+            max(self.left + self.width - W, 0),
+            max(-self.top, 0),
+            max(self.top + self.height - H, 0),
+        )
+        return F.pad(image[None, :, rows, columns].float(), pad, mode="replicate")
+
+    def owns(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Which points (K, 2) of the image lie in the core, or within the seam around it."""
+        top, left, bottom, right = self.core
+        low = np.array([top, left]) - 0.5 - SEAM
+        high = np.array([bottom, right]) - 0.5 + SEAM
+        return np.all((points >= low) & (points < high), axis=1)
+
+
+def tiles(height: int, width: int, *, core: int, halo: int, step: int) -> Iterator[Tile]:
+    """Tiles of an image, in reading order.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image.
+    core : int
+        Side of a core, rounded up to a multiple of `step`.
+    halo : int
+        Pixels needed around a core, rounded up likewise.
+    step : int
+        Tiles begin at multiples of this, so that the network's strides and the code's windows fall alike in
+        each of them: what a tile finds does not depend on where the tiles are.
+    """
+    core, halo = -(-core // step) * step, -(-halo // step) * step
+    for top in range(0, height, core):
+        for left in range(0, width, core):
+            bottom, right = min(top + core, height), min(left + core, width)
+            rows, columns = -(-(bottom - top) // step) * step, -(-(right - left) // step) * step
+            yield Tile(
+                (top, left, bottom, right), top - halo, left - halo, rows + 2 * halo, columns + 2 * halo
+            )
+
+
+def without_seam_doubles(
+    points: npt.NDArray[np.float64], tile: npt.NDArray[np.int64], reach: float = 2 * SEAM
+) -> npt.NDArray[np.bool_]:
+    """Which points (K, 2) to keep, so that none is found by two tiles: pairs of different tiles within `reach`."""
+    keep = np.ones(len(points), dtype=bool)
+    if len(points) < 2 or tile.min() == tile.max():
+        return keep
+    from scipy.spatial import cKDTree
+
+    for first, second in cKDTree(points).query_pairs(reach, output_type="ndarray"):
+        if tile[first] != tile[second] and keep[first] and keep[second]:
+            keep[max(first, second)] = False
+    return keep
+
+
+def receptive_radius(network: torch.nn.Module, channels: int, step: int) -> int:
+    """How far, in px, a pixel can change the mass map of a `ProjectionNetwork`.
+
+    One pixel is made NaN, which spreads through convolutions, pooling and interpolation as far as information
+    does; the answer includes what lies between a cell and its pixels.
+
+    Raises
+    ------
+    ValueError
+        If a pixel changes the whole map, as with squeeze-and-excitation.
+    """
+    was_training = network.training
+    network.eval()
+    for side in (256, 512, 1024):
+        side = -(-side // step) * step
+        image = torch.zeros(1, channels, side, side, device=next(network.parameters()).device)
+        image[..., side // 2, side // 2] = torch.nan
+        with torch.no_grad():
+            mass = network(image).mass
+        # NaN also survives comparisons that a rectifier makes, so that each cell it reaches shows it.
+        reached = mass[0, 0].isnan().nonzero().float()
+        cell = side / mass.shape[-1]
+        distance = (reached * cell + (cell - 1) / 2 - side // 2).abs().max().item()
+        if distance < side / 2 - 2 * cell:
+            network.train(was_training)
+            return int(np.ceil(distance + cell))
+    network.train(was_training)
+    raise ValueError("a pixel changes the whole map")

@@ -1,0 +1,41 @@
+"""Joint augmentation of images and points: turns and flips of both, colour and stain of the image alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+# Ruifrok & Johnston 2001: optical density of haematoxylin, eosin and DAB in red, green and blue.
+STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+UNMIX = torch.linalg.inv(STAINS)
+
+Points = npt.NDArray[np.float64]
+
+
+def turned(image: Tensor, points: Points, quarter_turns: int, flip: bool) -> tuple[Tensor, Points]:
+    """A square image (C, S, S) and its points (K, 2), mirrored left to right if asked, then turned by 90 degrees."""
+    last = image.shape[-1] - 1
+    if flip:
+        image, points = image.flip(2), np.column_stack([points[:, 0], last - points[:, 1]])
+    for _ in range(quarter_turns % 4):
+        points = np.column_stack([last - points[:, 1], points[:, 0]])
+    return torch.rot90(image, quarter_turns, (1, 2)), points
+
+
+def recoloured(image: Tensor, strength: float, generator: np.random.Generator) -> Tensor:
+    """An image (C, H, W) in other light: stains of an RGB image, or gain and offset of each channel.
+
+    A `strength` of 0.1 changes stains and gains by a tenth or so.
+    """
+    if strength == 0:
+        return image
+    if image.shape[0] == 3 and generator.random() < 0.5:
+        amounts = torch.from_numpy(generator.normal(1, strength, 3)).float()
+        mixing = UNMIX @ torch.diag(amounts) @ STAINS  # densities: unmix, scale each stain, mix again
+        density = -image.clamp(1 / 255).log()
+        return (-torch.einsum("ij,ihw->jhw", mixing, density)).exp()
+    gain = torch.from_numpy(np.exp(generator.normal(0, strength, (image.shape[0], 1, 1)))).float()
+    offset = torch.from_numpy(generator.normal(0, strength / 4, (image.shape[0], 1, 1))).float()
+    return image * gain * float(np.exp(generator.normal(0, strength))) + offset
