@@ -32,9 +32,14 @@ def test_temporary_file_is_beside_with_the_same_suffix(tmp_path):
 @pytest.mark.parametrize("failure", [ValueError("a bug"), KeyboardInterrupt()])
 def test_failure_in_the_block_keeps_the_old_file(tmp_path, failure):
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(type(failure)), replacing(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        raise failure
+
+    def write():
+        with replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        write()
     assert (tmp_path / "a.txt").read_text() == "old"
     assert files_of(tmp_path) == ["a.txt"]
 
@@ -65,7 +70,7 @@ def test_parent_that_is_a_file(tmp_path):
 
 def test_target_that_is_a_folder(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="cannot write .*a: "):
+    with pytest.raises(DataError, match=r"cannot write .*a: "):
         write_text(tmp_path / "a", "x")
     assert files_of(tmp_path) == ["a"]
 

@@ -271,7 +271,7 @@ def check(data: Data, radius: Radius = None, split_file: SplitFile = None, val_f
     for finding in findings:
         print(f"{finding.level}: {finding.message}")
     errors = sum(finding.level == "error" for finding in findings)
-    print(f"{data}: {errors} errors, {len(findings) - errors} warnings")
+    print(f"{data}: {_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}")
     if errors:
         raise typer.Exit(1)
 
@@ -319,6 +319,10 @@ def _log_to_stderr() -> None:
     log = logging.getLogger("pointsense")
     if not log.handlers:
         log.addHandler(Handler(logging.WARNING))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + "s" * (count != 1)
 
 
 def _say(message: str) -> None:

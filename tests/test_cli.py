@@ -1,0 +1,652 @@
+"""The verbs end to end, and every kind of bad input: one sentence on stderr, the right exit code."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import pointsense
+from conftest import TINY
+from pointsense.cli import main
+from pointsense.points import COLUMNS, Detections
+
+HEADER = ",".join(COLUMNS)
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run the command line in this process; return exit code, stdout and the lines of stderr."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return stop.value.code or 0, out, err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def one_error(cli):
+    """Run a command that must fail; return its exit code and its one sentence."""
+
+    def call(*arguments):
+        code, _, err = cli(*arguments)
+        assert code
+        assert len(err) == 1
+        assert err[0].startswith("error: ")
+        return code, err[0]
+
+    return call
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def draw(path, shape=(40, 50, 3), dtype=np.uint8, seed=0):
+    """An image of noise; TIFF for what PNG cannot hold."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    high = {"uint8": 256, "uint16": 65536, "float32": 1}[np.dtype(dtype).name]
+    values = (np.random.default_rng(seed).random(shape) * high).astype(dtype)
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, values, photometric="rgb" if shape[2:] == (3,) else "minisblack")
+    else:
+        Image.fromarray(values).save(path)
+    return path
+
+
+def tiny_set(folder, points="a.png,5,6\n", header="image,y,x\n", images=("a.png", "b.png")):
+    for number, name in enumerate(images):
+        draw(folder / "images" / name, (30, 40), seed=number)
+    write(folder / "points.csv", header + points)
+    return folder
+
+
+def content(folder):
+    """Every file of a folder with its bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- the command line itself ---
+
+
+def test_version(cli):
+    assert cli("--version")[:2] == (0, f"pointsense {pointsense.__version__}\n")
+
+
+def test_help_lists_the_verbs(cli):
+    code, out, _ = cli("--help")
+    assert code == 0
+    for verb in ("train", "predict", "evaluate", "check", "demo"):
+        assert f"\n  {verb} " in out
+
+
+@pytest.mark.parametrize("wrong", [["nothing"], ["train", "data"], ["check", "data", "--radius", "wide"]])
+def test_wrong_usage(cli, wrong):
+    code, _, err = cli(*wrong)
+    assert code == 2
+    assert err[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/a"),
+            "error: No space left on device (/a); free some",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "error: Permission denied (/a)"),
+        (MemoryError(), "error: not enough memory; take smaller images"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_sentence(one_error, monkeypatch, error, sentence):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("pointsense.datasets.check", fails)
+    code, said = one_error("check", "data")
+    assert code == 1
+    assert said.startswith(sentence)
+
+
+def test_interrupt_leaves_no_traceback(cli, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pointsense.datasets.check", interrupted)
+    assert cli("check", "data")[0] in (1, 130)
+
+
+# --- check ---
+
+
+def test_check_passes(cli, cells):
+    code, out, err = cli("check", cells)
+    assert (code, out, err) == (0, f"{cells}: 0 errors, 0 warnings\n", [])
+
+
+def test_check_counts_warnings_but_exits_with_0(cli, tmp_path):
+    data = tiny_set(tmp_path, "a.png,5,6\na.png,5,6\n")
+    code, out, _ = cli("check", data)
+    assert code == 0
+    assert "warning: 1 point repeats another" in out
+    assert out.endswith("0 errors, 1 warning\n")
+
+
+# What is wrong with a data set, and the words of the sentence about it.
+BAD_DATA = {
+    "row with no image": (
+        lambda data: write(data / "points.csv", "image,y,x\nc.png,1,2\n"),
+        "names an image not in images/: 'c.png' (line 2)",
+    ),
+    "text": (lambda data: write(data / "points.csv", "image,y,x\na.png,five,2\n"), "line 2: y is 'five'"),
+    "NaN": (lambda data: write(data / "points.csv", "image,y,x\na.png,1,nan\n"), "line 2: x is 'nan'"),
+    "headerless": (lambda data: write(data / "points.csv", "a.png,1,2\n"), "has no header line"),
+    "no table": (lambda data: (data / "points.csv").unlink(), "points.csv does not exist"),
+    "outside": (
+        lambda data: write(data / "points.csv", "image,y,x\na.png,35,45\n"),
+        "a.png (30 rows x 40 columns) has a point outside: (y, x) = (35, 45); correct or delete",
+    ),
+    "swapped": (
+        lambda data: write(data / "points.csv", "image,y,x\na.png,35,5\na.png,36,7\n"),
+        "has 2 points outside: (y, x) = (35, 5); inside with y and x exchanged",
+    ),
+    "zero-byte image": (lambda data: write(data / "images" / "a.png", ""), "a.png is empty (0 bytes)"),
+    "unreadable image": (
+        lambda data: write(data / "images" / "a.png", "not an image"),
+        "a.png is not a PNG, JPEG, TIFF or BMP image",
+    ),
+    "no images": (lambda data: shutil.rmtree(data / "images"), "no image in"),
+    "no data": (lambda data: shutil.rmtree(data), "does not exist; expected a folder with images/"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_DATA)
+def test_check_finds_bad_data(cli, tmp_path, kind):
+    data = tiny_set(tmp_path / "data")
+    spoil, words = BAD_DATA[kind]
+    spoil(data)
+    code, out, err = cli("check", data)
+    assert (code, err) == (1, [])
+    assert any(line.startswith("error: ") and words in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize("kind", BAD_DATA)
+def test_train_refuses_bad_data(one_error, tmp_path, kind):
+    data = tiny_set(tmp_path / "data")
+    spoil, words = BAD_DATA[kind]
+    spoil(data)
+    code, said = one_error("train", data, "--out", tmp_path / "run", "--radius", 5, *settings())
+    assert code == 1
+    assert words in said
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind", BAD_DATA)
+def test_evaluate_refuses_bad_data(one_error, tmp_path, run, kind):
+    data = tiny_set(tmp_path / "data")
+    spoil, words = BAD_DATA[kind]
+    spoil(data)
+    code, said = one_error("evaluate", data, "--model", run, "--split", "train", "--radius", 5)
+    assert code == 1
+    assert words in said
+
+
+# --- train ---
+
+
+def settings(**changes):
+    pairs = {**TINY, "steps": 2, "checks": 1, **changes}
+    return [text for key, value in pairs.items() for text in ("--set", f"{key}={json.dumps(value)}")]
+
+
+def test_train_predict_evaluate(cli, cells, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    code, said, err = cli(
+        "train", cells, "--out", run, "--device", "cpu", "--max-train-images", 4, *settings()
+    )
+    assert (code, err) == (0, [])
+    assert "4 train images; match radius 6 px (from dataset.json)" in said
+    assert "step 2 of 2: loss " in said
+    assert "ratio 0." in said
+    assert "device: cpu" in said
+    for name in ("config.json", "model.safetensors", "metrics.json", "history.csv", "curve.png", "README.md"):
+        assert (run / name).stat().st_size
+    selection = json.loads((run / "metrics.json").read_text())["selection"]["images"]
+    val = {sample.name for sample in pointsense.load_dataset(cells).val}
+    assert selection
+    assert val
+    assert not val & set(selection)
+
+    assert cli("predict", cells / "images", "-m", run, "-o", out, "--device", "cpu")[0] == 0
+    code, said, err = cli("evaluate", cells, "--predictions", out, "--json", tmp_path / "a.json")
+    assert (code, err) == (0, [])
+    code, again, _ = cli("evaluate", cells, "--model", run, "--json", tmp_path / "b.json", "--device", "cpu")
+    assert code == 0
+    assert said.splitlines()[-1] == again.splitlines()[-1]
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert first["overall"]["f1"] == second["overall"]["f1"]
+    assert (first["split"], set(first["images"])) == ("val", val)
+
+
+def test_existing_run_is_not_replaced(one_error, cells, tmp_path):
+    write(tmp_path / "run" / "notes.txt", "mine")
+    code, said = one_error("train", cells, "--out", tmp_path / "run", *settings())
+    assert code == 2
+    assert "--overwrite" in said
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "stesp=3"], "unknown setting 'stesp': did you mean 'steps'? the settings are preset, "),
+        (["--set", "steps=many"], "setting steps: "),
+        (["--set", "head=heads"], "setting head: Input should be 'global', 'spatial' or 'projection'"),
+        (["--set", "steps"], "--set expects key=value, found 'steps'"),
+        (["--preset", "fast"], "unknown preset 'fast'; the presets are pointsense, cnncs"),
+        (["--config", "nowhere.json"], "cannot read the configuration nowhere.json"),
+        (
+            ["--weights", "nowhere.safetensors", "--set", "backbone=resnet18"],
+            "there is no file nowhere.safetensors",
+        ),
+        (["--radius", "0"], "--radius is 0, expected a positive number"),
+        (["--class", "nucleus"], "no point of the class 'nucleus'"),
+        (["--device", "gpu"], "gpu"),
+        (["--val-fold", "0"], "--val-fold 0 needs a column fold"),
+        (["--selection-fraction", "2"], "selection"),
+    ],
+)
+def test_train_options(one_error, cells, tmp_path, arguments, words):
+    code, said = one_error("train", cells, "--out", tmp_path / "run", *arguments)
+    assert code == 2
+    assert words in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_config_file_is_overridden_by_set(one_error, cells, tmp_path):
+    config = write(tmp_path / "config.json", '{"steps": "many"}')
+    assert "setting steps" in one_error("train", cells, "-o", tmp_path / "run", "--config", config)[1]
+    config.write_text('{"head": "heads"}')
+    said = one_error("train", cells, "-o", tmp_path / "run", "--config", config, "--set", "head=spatial")[1]
+    assert "setting head" in said  # each layer must be right by itself
+
+
+def test_radius_is_asked_for(one_error, tmp_path):
+    code, said = one_error("train", tiny_set(tmp_path / "data"), "--out", tmp_path / "run")
+    assert code == 2
+    assert "give --radius PX" in said
+
+
+@pytest.mark.parametrize("verb", ["train", "predict", "evaluate"])
+def test_cuda_without_one(one_error, cells, run, tmp_path, monkeypatch, verb):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    commands = {
+        "train": ["train", cells, "--out", tmp_path / "out", *settings()],
+        "predict": ["predict", cells / "images", "--model", run, "--out", tmp_path / "out"],
+        "evaluate": ["evaluate", cells, "--model", run],
+    }
+    code, said = one_error(*commands[verb], "--device", "cuda")
+    assert code == 2
+    assert "cuda" in said
+    assert "--device cpu" in said or "auto" in said
+    assert not (tmp_path / "out").exists()
+
+
+# --- predict ---
+
+
+def test_predict_writes_every_format(cli, cells, run, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(cells / "images", source / "sub")
+    first = sorted((source / "sub").iterdir())[0]
+    dotted = shutil.copy(first, source / "a.b.png")  # no suffix but the last is cut off
+    code, said, err = cli(
+        "predict", source, "-m", run, "-o", out, "--format", "csv,geojson", "--overlay", "--device", "cpu"
+    )
+    assert (code, err) == (0, [])
+    assert said.splitlines()[0] == "device: cpu"
+    assert said.splitlines()[-1] == f"7 of 7 images done: {out}"
+    names = [f"sub/{path.stem}" for path in (source / "sub").iterdir()] + ["a.b"]
+    expected = {name + suffix for name in names for suffix in (".csv", ".geojson", ".overlay.png")}
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == expected
+    table = Detections.read_csv(out / "a.b.csv")
+    assert (out / "a.b.csv").read_text().startswith(HEADER)
+    np.testing.assert_allclose(Detections.read_geojson(out / "a.b.geojson").points, table.points, atol=2e-3)
+    alone = pointsense.Detector.load(run, device="cpu").predict(pointsense.read_image(dotted))
+    np.testing.assert_allclose(table.points, alone.points, atol=1e-3)
+    np.testing.assert_array_equal(table.votes, alone.votes)
+
+
+def test_no_points_still_give_a_table(cli, run, tmp_path):
+    Image.fromarray(np.full((64, 64, 3), 235, np.uint8)).save(tmp_path / "blank.png")
+    out = tmp_path / "out"
+    arguments = ("predict", tmp_path / "blank.png", "-m", run, "-o", out, "--threshold", 1e9)
+    code, said, err = cli(*arguments, "--format", "geojson,csv")
+    assert (code, err) == (0, [])
+    assert "blank.png: 0 points" in said
+    assert (out / "blank.csv").read_text().splitlines()[1:] == []
+    assert (out / "blank.csv").read_text().startswith(HEADER)
+    assert json.loads((out / "blank.geojson").read_text())["features"] == []
+
+
+def test_threshold_selects(cli, cells, run, tmp_path):
+    image = sorted((cells / "images").iterdir())[0]
+    counts = []
+    for name, threshold in (("low", 0.0), ("high", 1e9)):
+        assert cli("predict", image, "-m", run, "-o", tmp_path / name, "-t", threshold)[0] == 0
+        counts.append(len(Detections.read_csv(tmp_path / name / f"{image.stem}.csv")))
+    assert counts[0] > counts[1] == 0
+
+
+def test_bad_files_are_told_and_the_others_done(cli, run, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    for name in ("a.png", "z.png"):
+        draw(source / name)
+    write(source / "empty.png", "")
+    write(source / "text.jpg", "no image")
+    cut = draw(source / "cut.png")
+    cut.write_bytes(cut.read_bytes()[:1000])
+    Image.fromarray(np.zeros((40, 40, 4), np.uint8), "CMYK").save(source / "cmyk.jpg")
+    tifffile.imwrite(source / "pages.tif", np.zeros((5, 40, 40), np.uint8))
+    draw(source / "five.tif", (40, 40, 5))
+    draw(source / "float.tif", (40, 40), np.float32)
+    tifffile.imwrite(source / "degrees.tif", np.full((40, 40), 300, np.float32))
+    code, said, err = cli("predict", source, "-m", run, "-o", out)
+    assert code == 1
+    assert {path.name for path in out.iterdir()} == {"a.csv", "z.csv", "float.csv"}
+    assert said.splitlines()[-1] == f"3 of 10 images done: {out}"
+    for name, words in {
+        "empty.png": "is empty (0 bytes)",
+        "text.jpg": "is not a PNG, JPEG, TIFF or BMP image",
+        "cut.png": "damaged or truncated",
+        "cmyk.jpg": "is a CMYK image",
+        "pages.tif": "holds 5 pages",
+        "five.tif": "has 5 channels, the model was trained on 3 channels",
+        "degrees.tif": "is a float image from 300 to 300",
+    }.items():
+        sentences = [line for line in err if name in line]
+        assert len(sentences) == 1
+        assert sentences[0].startswith("error: ")
+        assert words in sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "suffix"),
+    [
+        ((60, 70, 3), np.uint16, ".tif"),
+        ((60, 70), np.uint16, ".png"),
+        ((60, 70), np.uint8, ".png"),
+        ((60, 70, 4), np.uint8, ".png"),
+        ((60, 70, 3), np.float32, ".tif"),
+        ((7, 5, 3), np.uint8, ".png"),  # smaller than a patch, a window, an object
+        ((1, 1), np.uint8, ".png"),
+        ((400, 3, 3), np.uint8, ".png"),
+    ],
+)
+def test_every_kind_of_image_is_converted(cli, run, tmp_path, shape, dtype, suffix):
+    image = draw(tmp_path / f"a{suffix}", shape, dtype)
+    code, _, err = cli("predict", image, "-m", run, "-o", tmp_path / "out", "--overlay", "-t", 0)
+    assert code == 0
+    assert all("transparent pixels" in line for line in err)
+    points = Detections.read_csv(tmp_path / "out" / "a.csv").points
+    assert ((points >= -0.5) & (points <= np.array(shape[:2]) - 0.5)).all()
+
+
+def test_colliding_names(one_error, run, tmp_path):
+    draw(tmp_path / "a" / "x.png")
+    draw(tmp_path / "a" / "x.tif")
+    draw(tmp_path / "b" / "x.png")
+    for paths in ([tmp_path / "a"], [tmp_path / "a" / "x.png", tmp_path / "b"]):
+        code, said = one_error("predict", *paths, "-m", run, "-o", tmp_path / "out")
+        assert code == 2
+        assert "would write the same output" in said
+        assert not (tmp_path / "out").exists()
+
+
+def test_existing_folder(cli, one_error, run, tmp_path):
+    image, out = draw(tmp_path / "a.png"), tmp_path / "out"
+    write(out / "a.csv", "old")
+    write(out / "b.csv", "other")
+    code, said = one_error("predict", image, "-m", run, "-o", out)
+    assert code == 2
+    assert "is not empty; give another --out, or --overwrite" in said
+    assert (out / "a.csv").read_text() == "old"
+    assert cli("predict", image, "-m", run, "-o", out, "--overwrite")[0] == 0
+    assert (out / "a.csv").read_text().startswith(HEADER)
+    assert (out / "b.csv").read_text() == "other"
+    code, said = one_error("predict", image, "-m", run, "-o", image, "--overwrite")
+    assert code == 2
+    assert "is a file, expected a folder" in said
+
+
+def test_annotations_beside_images_are_safe(one_error, run, tmp_path):
+    draw(tmp_path / "train" / "a.png")
+    truth = write(tmp_path / "train" / "a.csv", "y,x\n1,2\n")
+    for paths, out in (([tmp_path / "train"], tmp_path / "train"), ([tmp_path], tmp_path)):
+        code, said = one_error("predict", *paths, "-m", run, "-o", out, "--overwrite")
+        assert code == 2
+        assert "would lie beside it" in said
+        assert truth.read_text() == "y,x\n1,2\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nowhere.png"], 1, "nowhere.png does not exist"),
+        (["."], 1, "holds no image"),
+        ([".", "--format", "csv,xml"], 2, "unknown format 'xml'; use csv, geojson"),
+    ],
+)
+def test_predict_arguments(one_error, run, tmp_path, monkeypatch, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    found, said = one_error("predict", *arguments, "-m", run, "-o", "out")
+    assert found == code
+    assert words in said
+
+
+# --- model folders ---
+
+
+def newer(run):
+    value = json.loads((run / "config.json").read_text())
+    value["format"] += 1
+    value["settings"]["unheard_of"] = 1
+    write(run / "config.json", json.dumps(value))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+BAD_MODELS = {
+    "empty": lambda run: [path.unlink() for path in run.iterdir()],
+    "missing": lambda run: shutil.rmtree(run),
+    "without weights": lambda run: (run / "model.safetensors").unlink(),
+    "truncated weights": lambda run: truncate(run / "model.safetensors"),
+    "empty weights": lambda run: write(run / "model.safetensors", ""),
+    "truncated settings": lambda run: truncate(run / "config.json"),
+    "newer": newer,
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MODELS)
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+def test_bad_model(one_error, cells, run, tmp_path, kind, verb):
+    bad = shutil.copytree(run, tmp_path / "bad")
+    BAD_MODELS[kind](bad)
+    out = tmp_path / "out"
+    command = ["predict", cells / "images", "--out", out] if verb == "predict" else ["evaluate", cells]
+    code, said = one_error(*command, "--model", bad, "--device", "cpu")
+    assert code == 1
+    assert str(bad) in said
+    assert not out.exists()
+    if kind == "newer":
+        assert "newer" in said
+
+
+# --- evaluate ---
+
+
+@pytest.fixture
+def two_images(tmp_path):
+    """Two images of classes A and B, both `val`, and a folder of results: one hit, one miss, one alarm."""
+    data = tiny_set(tmp_path / "data", "a.png,5,6,A\na.png,20,20,B\nb.png,9,9,A\n", "image,y,x,class\n")
+    write(data / "split.csv", "image,split\na.png,val\nb.png,val\n")
+    write(tmp_path / "found" / "a.csv", "y,x,score,class\n5,7,0.9,A\n25,35,0.2,A\n20,21,0.8,B\n")
+    write(tmp_path / "found" / "b.csv", "y,x,score,class\n")
+    return data, tmp_path / "found"
+
+
+def evaluated(cli, tmp_path, *arguments):
+    code, out, err = cli("evaluate", *arguments, "--json", tmp_path / "scores.json")
+    assert code == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    overall = scores["overall"]
+    counts = tuple(overall[f"{kind}s"] for kind in ("true_positive", "false_positive", "false_negative"))
+    assert out.splitlines()[-1] == f"F1 {overall['f1']:.3f}"
+    return counts, scores, err
+
+
+def test_evaluate_predictions(cli, two_images, tmp_path):
+    data, found = two_images
+    arguments = (data, "--predictions", found, "--radius", 3)
+    counts, scores, err = evaluated(cli, tmp_path, *arguments)
+    assert (counts, err) == ((2, 1, 1), [])
+    assert (scores["protocol"], scores["radius_px"], scores["split"]) == ("one-to-one", 3.0, "val")
+    assert evaluated(cli, tmp_path, *arguments, "--threshold", 0.5)[0] == (2, 0, 1)
+    assert evaluated(cli, tmp_path, *arguments, "--class", "A")[0] == (1, 1, 1)
+    assert evaluated(cli, tmp_path, *arguments, "--protocol", "greedy")[1]["protocol"] == "greedy"
+
+
+def test_predictions_of_the_whole_set(cli, two_images, tmp_path):
+    data, found = two_images
+    (tmp_path / "whole").mkdir()
+    found.rename(tmp_path / "whole" / "images")
+    assert evaluated(cli, tmp_path, data, "--predictions", tmp_path / "whole", "--radius", 3)[0] == (2, 1, 1)
+
+
+def test_missing_prediction_is_a_miss_and_told(cli, two_images, tmp_path):
+    data, found = two_images
+    (found / "b.csv").unlink()
+    counts, _, err = evaluated(cli, tmp_path, data, "--predictions", found, "--radius", 3)
+    assert counts == (2, 1, 1)
+    assert len(err) == 1
+    assert "no prediction for 1 of 2 images (b.png): all their points count as missed" in err[0]
+
+
+def test_predictions_without_classes_count_for_any(cli, two_images, tmp_path):
+    data, found = two_images
+    write(found / "a.csv", "y,x\n5,7\n20,21\n")
+    arguments = (data, "--predictions", found, "--radius", 3, "--class", "A")
+    assert evaluated(cli, tmp_path, *arguments)[0] == (1, 1, 1)
+
+
+def test_radius_of_evaluation(cli, one_error, two_images, tmp_path):
+    data, found = two_images
+    code, said = one_error("evaluate", data, "--predictions", found)
+    assert code == 2
+    assert "give --radius PX" in said
+    write(data / "dataset.json", '{"radius_px": {"A": 3, "B": 0.5}}')
+    code, said = one_error("evaluate", data, "--predictions", found)
+    assert code == 2
+    assert "choose one class with --class" in said
+    assert evaluated(cli, tmp_path, data, "--predictions", found, "--class", "B")[0] == (0, 1, 1)
+
+
+def test_folds(cli, two_images, tmp_path):
+    data, found = two_images
+    folds = write(tmp_path / "folds.csv", "image,fold\na.png,0\nb.png,1\n")
+    arguments = (data, "--predictions", found, "--radius", 3, "--split-file", folds)
+    assert evaluated(cli, tmp_path, *arguments, "--val-fold", 0)[0] == (2, 1, 0)
+    assert evaluated(cli, tmp_path, *arguments, "--val-fold", 1)[0] == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "evaluate needs either --model RUN or --predictions DIR"),
+        (["--model", "a", "--predictions", "b"], 2, "evaluate needs either --model RUN or --predictions DIR"),
+        (
+            ["--predictions", "found", "--protocol", "best"],
+            2,
+            "unknown --protocol 'best'; use one of one-to-one,",
+        ),
+        (
+            ["--predictions", "found", "--split", "test"],
+            1,
+            "in the split 'test'; its splits are: val (2 images)",
+        ),
+        (
+            ["--predictions", "data"],
+            1,
+            "data has no prediction for any of 2 images; expected a.csv and so on",
+        ),
+        (["--predictions", "nowhere"], 1, "nowhere is not a folder"),
+        (["--predictions", "found", "--class", "C"], 2, "no point of the class 'C'"),
+    ],
+)
+def test_evaluate_arguments(one_error, two_images, tmp_path, monkeypatch, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    found, said = one_error("evaluate", "data", "--radius", 3, *arguments)
+    assert found == code
+    assert words in said
+
+
+def test_bad_prediction(one_error, two_images):
+    data, found = two_images
+    write(found / "a.csv", "y,x\n1,nan\n")
+    code, said = one_error("evaluate", data, "--predictions", found, "--radius", 3)
+    assert code == 1
+    assert "a.csv, line 2: x is 'nan'" in said
+
+
+# --- out of disk, killed ---
+
+
+def limited(size, *arguments):
+    """Run pointsense in a process whose files must not grow beyond `size` bytes, as on a full disk."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return subprocess.run(
+        [sys.executable, "-m", "pointsense", *map(str, arguments)],
+        preexec_fn=limit, capture_output=True, text=True, timeout=120, env={**os.environ, "MPLCONFIGDIR": "/nowhere"},
+    )  # fmt: skip
+
+
+def test_predict_on_a_full_disk(cells, run, tmp_path):
+    out = tmp_path / "out"
+    write(out / "kept.csv", "old")
+    images = sorted((cells / "images").iterdir())
+    shutil.copy(images[0], tmp_path / "kept.png")
+    done = limited(
+        20, "predict", tmp_path / "kept.png", "-m", run, "-o", out, "--overwrite", "--device", "cpu"
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"error: cannot write {out / 'kept.csv'}: File too large" in done.stderr
+    assert content(out) == {out / "kept.csv": b"old"}
+
+
+def test_train_on_a_full_disk(cells, tmp_path):
+    done = limited(5000, "train", cells, "-o", tmp_path / "run", "--device", "cpu", *settings())
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "error: cannot write " in done.stderr
+    assert not list(tmp_path.rglob(".*"))
+    assert all(path.stat().st_size <= 5000 for path in content(tmp_path))
