@@ -68,10 +68,11 @@ def draw(path, shape=(40, 50, 3), dtype=np.uint8, seed=0):
     return path
 
 
-def tiny_set(folder, points="a.png,5,6\n", header="image,y,x\n", images=("a.png", "b.png")):
-    for number, name in enumerate(images):
+def tiny_set(folder, more="", header="image,y,x\n", lines="a.png,5,6\nb.png,7,8\nc.png,9,9\n"):
+    """Three images of 30 x 40 px with a point each, and `more` lines."""
+    for number, name in enumerate(("a.png", "b.png", "c.png")):
         draw(folder / "images" / name, (30, 40), seed=number)
-    write(folder / "points.csv", header + points)
+    write(folder / "points.csv", header + lines + more)
     return folder
 
 
@@ -94,7 +95,17 @@ def test_help_lists_the_verbs(cli):
         assert f"\n  {verb} " in out
 
 
-@pytest.mark.parametrize("wrong", [["nothing"], ["train", "data"], ["check", "data", "--radius", "wide"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["nothing"],
+        ["train", "data"],
+        ["check", "data", "--radius", "wide"],
+        ["train", "data", "--out", "run", "--selection-fraction", "2"],
+        ["train", "data", "--out", "run", "--time-limit", "0"],
+        ["predict", "a.png", "-m", "run", "-o", "out", "--tile", "8"],
+    ],
+)
 def test_wrong_usage(cli, wrong):
     code, _, err = cli(*wrong)
     assert code == 2
@@ -139,29 +150,30 @@ def test_check_passes(cli, cells):
 
 
 def test_check_counts_warnings_but_exits_with_0(cli, tmp_path):
-    data = tiny_set(tmp_path, "a.png,5,6\na.png,5,6\n")
+    data = tiny_set(tmp_path, "a.png,5,6\n")
     code, out, _ = cli("check", data)
     assert code == 0
     assert "warning: 1 point repeats another" in out
     assert out.endswith("0 errors, 1 warning\n")
 
 
+def adding(lines):
+    return lambda data: tiny_set(data, lines)
+
+
 # What is wrong with a data set, and the words of the sentence about it.
 BAD_DATA = {
-    "row with no image": (
-        lambda data: write(data / "points.csv", "image,y,x\nc.png,1,2\n"),
-        "names an image not in images/: 'c.png' (line 2)",
-    ),
-    "text": (lambda data: write(data / "points.csv", "image,y,x\na.png,five,2\n"), "line 2: y is 'five'"),
-    "NaN": (lambda data: write(data / "points.csv", "image,y,x\na.png,1,nan\n"), "line 2: x is 'nan'"),
-    "headerless": (lambda data: write(data / "points.csv", "a.png,1,2\n"), "has no header line"),
+    "row with no image": (adding("d.png,1,2\n"), "names an image not in images/: 'd.png' (line 5)"),
+    "text": (adding("a.png,five,2\n"), "line 5: y is 'five'"),
+    "NaN": (adding("a.png,1,nan\n"), "line 5: x is 'nan'"),
+    "headerless": (lambda data: tiny_set(data, header=""), "has no header line"),
     "no table": (lambda data: (data / "points.csv").unlink(), "points.csv does not exist"),
     "outside": (
-        lambda data: write(data / "points.csv", "image,y,x\na.png,35,45\n"),
+        adding("a.png,35,45\n"),
         "a.png (30 rows x 40 columns) has a point outside: (y, x) = (35, 45); correct or delete",
     ),
     "swapped": (
-        lambda data: write(data / "points.csv", "image,y,x\na.png,35,5\na.png,36,7\n"),
+        adding("a.png,35,5\na.png,36,7\n"),
         "has 2 points outside: (y, x) = (35, 5); inside with y and x exchanged",
     ),
     "zero-byte image": (lambda data: write(data / "images" / "a.png", ""), "a.png is empty (0 bytes)"),
@@ -267,7 +279,6 @@ def test_existing_run_is_not_replaced(one_error, cells, tmp_path):
         (["--class", "nucleus"], "no point of the class 'nucleus'"),
         (["--device", "gpu"], "gpu"),
         (["--val-fold", "0"], "--val-fold 0 needs a column fold"),
-        (["--selection-fraction", "2"], "selection"),
     ],
 )
 def test_train_options(one_error, cells, tmp_path, arguments, words):
@@ -504,8 +515,10 @@ def test_bad_model(one_error, cells, run, tmp_path, kind, verb):
 @pytest.fixture
 def two_images(tmp_path):
     """Two images of classes A and B, both `val`, and a folder of results: one hit, one miss, one alarm."""
-    data = tiny_set(tmp_path / "data", "a.png,5,6,A\na.png,20,20,B\nb.png,9,9,A\n", "image,y,x,class\n")
-    write(data / "split.csv", "image,split\na.png,val\nb.png,val\n")
+    data = tiny_set(
+        tmp_path / "data", header="image,y,x,class\n", lines="a.png,5,6,A\na.png,20,20,B\nb.png,9,9,A\n"
+    )
+    write(data / "split.csv", "image,split\na.png,val\nb.png,val\nc.png,train\n")
     write(tmp_path / "found" / "a.csv", "y,x,score,class\n5,7,0.9,A\n25,35,0.2,A\n20,21,0.8,B\n")
     write(tmp_path / "found" / "b.csv", "y,x,score,class\n")
     return data, tmp_path / "found"
@@ -569,7 +582,7 @@ def test_radius_of_evaluation(cli, one_error, two_images, tmp_path):
 
 def test_folds(cli, two_images, tmp_path):
     data, found = two_images
-    folds = write(tmp_path / "folds.csv", "image,fold\na.png,0\nb.png,1\n")
+    folds = write(tmp_path / "folds.csv", "image,fold\na.png,0\nb.png,1\nc.png,1\n")
     arguments = (data, "--predictions", found, "--radius", 3, "--split-file", folds)
     assert evaluated(cli, tmp_path, *arguments, "--val-fold", 0)[0] == (2, 1, 0)
     assert evaluated(cli, tmp_path, *arguments, "--val-fold", 1)[0] == (0, 0, 1)
@@ -588,7 +601,7 @@ def test_folds(cli, two_images, tmp_path):
         (
             ["--predictions", "found", "--split", "test"],
             1,
-            "in the split 'test'; its splits are: val (2 images)",
+            "in the split 'test'; its splits are: train (1 image), val (2 images)",
         ),
         (
             ["--predictions", "data"],

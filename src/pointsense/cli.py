@@ -82,13 +82,16 @@ def train(
     split_file: SplitFile = None,
     val_fold: ValFold = None,
     selection_fraction: Annotated[
-        float, typer.Option(help="Part of the train images that stopping and threshold are chosen on.")
+        float,
+        typer.Option(
+            min=0.01, max=0.9, help="Part of the train images that stopping and threshold are chosen on."
+        ),
     ] = 0.2,
     max_train_images: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Only the first N train images by name.")
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(metavar="MIN", help="Stop after so many minutes.")
+        float | None, typer.Option(min=0.01, metavar="MIN", help="Stop after so many minutes.")
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",

@@ -31,7 +31,10 @@ def samples_of(dataset: Dataset, split: str) -> list[Sample]:
     if samples := dataset.split(split):
         return samples
     counts = Counter(sample.split for sample in dataset.samples if sample.split)
-    found = ", ".join(f"{name} ({count} images)" for name, count in sorted(counts.items())) or "none"
+    found = (
+        ", ".join(f"{name} ({count} image{'s' * (count > 1)})" for name, count in sorted(counts.items()))
+        or "none"
+    )
     raise DataError(
         f"no image of {dataset.root} is in the split '{split}'; its splits are: {found}: choose with --split, or "
         "divide the images in split.csv (image,split)"
