@@ -35,13 +35,13 @@ from pointsense.evaluation import Case, Report, best_threshold, evaluate
 from pointsense.images import read_image
 from pointsense.model.config import override, parse_settings
 from pointsense.model.presets import preset
-from pointsense.points import Detections
 from pointsense.writing import write_json
 
 if TYPE_CHECKING:
-    from pointsense.learning.fit import Progress
-
+    from pointsense.inference.decode import Decoder
     from pointsense.inference.detector import Detector
+    from pointsense.learning.fit import Progress
+    from pointsense.model.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOL = "one-to-one"
@@ -128,8 +128,6 @@ SMOKE = Task(
     settings={"steps": 6, "batch": 2, "patch": 64, "width": 8, "checks": 1},
 )
 
-DECODERS = ("full", "codes", "maxima")
-
 
 def select_tasks(names: Sequence[str]) -> dict[str, Task]:
     """The tasks that are named, or whose folder is; all for no name.
@@ -168,8 +166,6 @@ def train_or_resume(
         raise UsageError(
             f"{run} holds a training with other settings; give --overwrite, or another --variant"
         )
-    if begun and (run / "metrics.json").is_file() and not (run / "checkpoint.json").is_file():
-        return json.loads((run / "metrics.json").read_text())
     write_json(asked, request)
     settings = {
         key: value.replace("{data}", str(data)) if isinstance(value, str) else value
@@ -183,69 +179,93 @@ def train_or_resume(
         class_name=task.class_name,
         time_limit=request["minutes"],
         seed=request["seed"],
-        resume=begun,
+        resume=not overwrite,
         overwrite=overwrite,
         report=progress_printer(),
     )
 
 
 def progress_printer() -> Callable[[Progress], None]:
-    """A `report` for `train`: a line at every check of the selection part, else every half minute."""
-    last = time.monotonic()
+    """A `report` for `train`: a line for every new score of the selection part, else every half minute."""
+    last, shown = time.monotonic(), None
 
     def report(progress: Progress) -> None:
-        nonlocal last
-        checked = progress.selection_f1 is not None
-        if checked or time.monotonic() - last > REPORT_SECONDS:
-            last = time.monotonic()
-            said = f"  step {progress.step}/{progress.steps}, loss {progress.loss:.4g}"
-            said += f", selection F1 {progress.selection_f1:.3f}" if checked else ""
-            print(f"{said}, {progress.seconds_left:.0f} s left", flush=True)
+        nonlocal last, shown
+        if progress.selection_f1 == shown and time.monotonic() - last < REPORT_SECONDS:
+            return
+        last, shown = time.monotonic(), progress.selection_f1
+        said = f"  step {progress.step}/{progress.steps}, loss {progress.loss:.4g}"
+        said += "" if shown is None else f", selection F1 {shown:.3f}"
+        print(f"{said}, {progress.seconds_left:.0f} s left", flush=True)
 
     return report
 
 
-def predict_all(
-    detector: Detector, samples: Sequence[Sample], decoder: str, threshold: float | None
-) -> tuple[list[Case], list[float]]:
-    """The samples with their detections, to be scored, and the seconds that each image took."""
+class Read:
+    """Images with what the network makes of them, computed once for all decoders."""
+
+    def __init__(self, detector: Detector, samples: Sequence[Sample]):
+        self.detector, self.samples = detector, samples
+        images = [read_image(sample.path) for sample in samples]
+        self.shapes = [image.shape[:2] for image in images]
+        self.maps = [detector.maps(detector.prepare(image)) for image in images]
+
+    def cases(self, decoder: Decoder, config: Config, threshold: float) -> list[Case]:
+        """The samples with their detections, to be scored; `config` gives the blur."""
+        cases = []
+        for sample, shape, maps in zip(self.samples, self.shapes, self.maps, strict=True):
+            found = self.detector.decode_maps(maps, decoder, config)
+            detections = self.detector.detections(found, shape, threshold)
+            cases.append(Case(sample.name, sample.group, sample.points, detections.points, detections.scores))
+        return cases
+
+
+def choose(read: Read, decoder: Decoder, radius: float) -> tuple[Config, float]:
+    """The configuration (its blur) and the threshold of best F1 for a decoder, as `train` chooses the full one's."""
+    from pointsense.learning.selection import BLURS
+
+    best: tuple[float, Config, float] | None = None
+    for blur in BLURS:
+        config = override(read.detector.config, {"blur": blur})
+        choice = best_threshold(read.cases(decoder, config, 0.0), radius, protocol=PROTOCOL)
+        if best is None or choice.f1 > best[0]:
+            best = choice.f1, config, choice.threshold
+    assert best is not None
+    return best[1:]
+
+
+def predict(detector: Detector, samples: Sequence[Sample]) -> tuple[list[Case], list[float]]:
+    """The samples with their detections, as a user gets them, and the seconds that each image took."""
     cases, seconds = [], []
     for sample in samples:
         image = read_image(sample.path)
         begin = time.perf_counter()
-        found: Detections = detector.predict(image, decoder=decoder, threshold=threshold, name=sample.name)
+        found = detector.predict(image, name=sample.name)
         seconds.append(time.perf_counter() - begin)
         cases.append(Case(sample.name, sample.group, sample.points, found.points, found.scores))
     return cases, seconds
 
 
-def score_decoders(
+def compare_decoders(
     detector: Detector, dataset: Dataset, selection: Sequence[str], radius: float
-) -> tuple[dict[str, Report], list[Case], list[float]]:
-    """Reports on `val` by decoder, and the cases and seconds of the full one.
+) -> dict[str, dict[str, Any]]:
+    """Scores on `val` of the decoders that do with less than the model's own.
 
-    The full decoder has the model's own threshold. The others get theirs in the same way, on the same
-    selection part of `train`.
+    Each has a blur and a threshold of its own, from the same selection part of `train` and by the same rule as
+    the model's. A heat map has maxima only, and the paper's heads have one decoder.
     """
-    chosen_on = [sample for sample in dataset.train if sample.name in set(selection)]
-    reports: dict[str, Report] = {}
-    full_cases: list[Case] = []
-    full_seconds: list[float] = []
-    for decoder in DECODERS:
-        threshold = detector.config.threshold
-        try:
-            if decoder != "full":
-                cases, _ = predict_all(detector, chosen_on, decoder, 0.0)
-                threshold = best_threshold(cases, radius, protocol=PROTOCOL).threshold
-            cases, seconds = predict_all(detector, dataset.val, decoder, threshold)
-        except UsageError:
-            if decoder == "full":
-                raise
-            continue  # a heat map has no codes
-        reports[decoder] = evaluate(cases, radius, threshold=threshold, protocol=PROTOCOL)
-        if decoder == "full":
-            full_cases, full_seconds = cases, seconds
-    return reports, full_cases, full_seconds
+    if detector.config.head != "projection" or detector.config.target != "code":
+        return {}
+    chosen_on = Read(detector, [sample for sample in dataset.train if sample.name in set(selection)])
+    val = Read(detector, dataset.val)
+    scores = {}
+    for decoder in ("codes", "maxima"):
+        config, threshold = choose(chosen_on, decoder, radius)
+        report = evaluate(
+            val.cases(decoder, config, threshold), radius, threshold=threshold, protocol=PROTOCOL
+        )
+        scores[decoder] = brief(report) | {"blur": config.blur}
+    return scores
 
 
 def brief(report: Report) -> dict[str, Any]:
@@ -294,13 +314,12 @@ def run_task(
     dataset = task.load(data)
     metrics = train_or_resume(task, dataset, run, request, data, overwrite)
     detector = Detector.load(run)
-    reports, cases, seconds = score_decoders(detector, dataset, metrics["selection"]["images"], task.radius)
-    full = reports["full"].to_dict()
-    counts = ("true_positives", "false_positives", "false_negatives")
-    others = {
-        f"{radius:g}": brief(evaluate(cases, radius, threshold=detector.config.threshold, protocol=PROTOCOL))
-        for radius in task.other_radii
-    }
+    config = detector.config
+    cases, seconds = predict(detector, dataset.val)
+    report = evaluate(cases, task.radius, threshold=config.threshold, protocol=PROTOCOL)
+    own = "maxima" if config.target == "heatmap" else "full"
+    decoders = {own: brief(report) | {"blur": config.blur}}
+    decoders |= compare_decoders(detector, dataset, metrics["selection"]["images"], task.radius)
     return {
         "set": name,
         "variant": variant,
@@ -324,11 +343,15 @@ def run_task(
             "selection_images": len(metrics["selection"]["images"]),
         },
         "seconds_per_image": float(np.median(seconds)),
-        "code": metrics["code"],
-        "decoders": {decoder: brief(report) for decoder, report in reports.items()},
-        "other_radii": others,
-        # Image by image, so that two variants can be compared on the same images.
-        "images": {image: [scores[count] for count in counts] for image, scores in full["images"].items()},
+        "code": metrics["code"] if config.target == "code" else None,
+        "decoder": own,
+        "decoders": decoders,
+        "other_radii": {
+            f"{radius:g}": brief(evaluate(cases, radius, threshold=config.threshold, protocol=PROTOCOL))
+            for radius in task.other_radii
+        },
+        # True and false positives and misses of each image, so that two variants can be compared on the same ones.
+        "images": {case.name: list(case.counts) for case in report.cases},
     }
 
 

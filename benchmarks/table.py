@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from pointsense.writing import write_text
-from real_data import DECODERS, TASKS, VARIANTS, result_name
+from real_data import TASKS, VARIANTS, result_name
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 VARIANT_NAMES = {"code": "pointsense", "heatmap": "heat map"}
 MISSING = "missing"
+DECODERS = ("full", "codes", "maxima")
 
 Result = dict[str, Any]
 
@@ -72,7 +73,9 @@ def scores_table(results: dict[str, Result | None]) -> str:
             rows.append(missing_row(stem, header))
             continue
         val = f"{result['val_images']} images, {result['val_points']} points"
-        by_radius = {f"{result['radius_px']:g}": result["decoders"]["full"]} | result["other_radii"]
+        by_radius = {f"{result['radius_px']:g}": result["decoders"][result["decoder"]]} | result[
+            "other_radii"
+        ]
         rows += [
             (result["set"], network(result), val, radius, *scores_cells(scores))
             for radius, scores in by_radius.items()
@@ -97,7 +100,7 @@ def scores_cells(scores: Result) -> tuple[str, ...]:
 
 
 def decoders_table(results: dict[str, Result | None]) -> str:
-    """F1 of each decoder, each with a threshold from the selection part of `train`."""
+    """F1 of each decoder, each with a blur and a threshold from the selection part of `train`."""
     header = ("set", "trained on", "radius px", *DECODERS, "code numbers / map cells")
     rows = []
     for result in filter(None, results.values()):

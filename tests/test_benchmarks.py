@@ -40,6 +40,7 @@ def result(name="vgg_cells", variant="code", f1=0.97):
         "training": {"seconds": 90.0, "steps": 100},
         "seconds_per_image": 0.25,
         "code": {"ratio": 0.42},
+        "decoder": "full",
         "decoders": {"full": scores(f1), "codes": scores(f1 - 0.01), "maxima": scores(f1 - 0.02)},
         "other_radii": {},
         "images": {"a.png": [10, 0, 0], "b.png": [10, 5, 5]},
@@ -57,8 +58,8 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
     assert written["threshold_choice"] == "selection part of train"
     assert written["settings"]["steps"] == written["training"]["steps"]
     assert set(written["images"]) == {"synthetic_005.png", "synthetic_006.png"}
-    expected = {"full", "codes", "maxima"} if variant == "code" else {"full"}
-    assert expected <= set(written["decoders"])
+    assert set(written["decoders"]) == ({"full", "codes", "maxima"} if variant == "code" else {"maxima"})
+    assert (written["code"] is None) == (variant == "heatmap")
     for decoder in written["decoders"].values():
         assert 0 <= decoder["overall"]["f1"] <= 1
         assert decoder["f1_interval"]["units"] == "images"
@@ -66,14 +67,16 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
     assert str(tmp_path) not in path.read_text()
 
     def train(*_, **__):
-        raise AssertionError("a finished training was started again")
+        raise AssertionError("what has a JSON was started again")
 
-    monkeypatch.setattr("pointsense.learning.fit.train", train)
-    assert real_data.main(arguments) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("pointsense.learning.fit.train", train)
+        assert real_data.main(arguments) == 0
     assert "skipped" in capsys.readouterr().out
     path.unlink()
     assert real_data.main(arguments) == 0
     again = json.loads(path.read_text())
+    assert again["training"] == written["training"]  # its seconds, too: the finished model was taken
     assert again["decoders"] == written["decoders"]
     path.unlink()
     assert real_data.main([*arguments, "--minutes", "7"]) == 2
