@@ -2,11 +2,8 @@
 
 import errno
 import json
-import os
 import resource
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -62,7 +59,8 @@ def draw(path, shape=(40, 50, 3), dtype=np.uint8, seed=0):
     high = {"uint8": 256, "uint16": 65536, "float32": 1}[np.dtype(dtype).name]
     values = (np.random.default_rng(seed).random(shape) * high).astype(dtype)
     if path.suffix == ".tif":
-        tifffile.imwrite(path, values, photometric="rgb" if shape[2:] == (3,) else "minisblack")
+        colours = "rgb" if shape[2:] == (3,) else "minisblack"
+        tifffile.imwrite(path, values, photometric=colours, metadata={"axes": "YXC"[: len(shape)]})
     else:
         Image.fromarray(values).save(path)
     return path
@@ -228,11 +226,12 @@ def settings(**changes):
 def test_train_predict_evaluate(cli, cells, tmp_path):
     run, out = tmp_path / "run", tmp_path / "out"
     code, said, err = cli(
-        "train", cells, "--out", run, "--device", "cpu", "--max-train-images", 4, *settings()
+        "train", cells, "--out", run, "--device", "cpu", "--max-train-images", 4, *settings(steps=4, checks=2)
     )
     assert (code, err) == (0, [])
     assert "4 train images; match radius 6 px (from dataset.json)" in said
-    assert "step 2 of 2: loss " in said
+    assert "step 3 of 4: loss " in said
+    assert ", selection F1 0." in said
     assert "ratio 0." in said
     assert "device: cpu" in said
     for name in ("config.json", "model.safetensors", "metrics.json", "history.csv", "curve.png", "README.md"):
@@ -630,36 +629,38 @@ def test_bad_prediction(one_error, two_images):
 # --- out of disk, killed ---
 
 
-def limited(size, *arguments):
-    """Run pointsense in a process whose files must not grow beyond `size` bytes, as on a full disk."""
+@pytest.fixture
+def full_disk(cli):
+    """Run the command line while no file can grow beyond some bytes; return exit code and stderr."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    def call(size, *arguments):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            code, _, err = cli(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        return code, err
 
-    return subprocess.run(
-        [sys.executable, "-m", "pointsense", *map(str, arguments)],
-        preexec_fn=limit, capture_output=True, text=True, timeout=120, env={**os.environ, "MPLCONFIGDIR": "/nowhere"},
-    )  # fmt: skip
-
-
-def test_predict_on_a_full_disk(cells, run, tmp_path):
-    out = tmp_path / "out"
-    write(out / "kept.csv", "old")
-    images = sorted((cells / "images").iterdir())
-    shutil.copy(images[0], tmp_path / "kept.png")
-    done = limited(
-        20, "predict", tmp_path / "kept.png", "-m", run, "-o", out, "--overwrite", "--device", "cpu"
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert f"error: cannot write {out / 'kept.csv'}: File too large" in done.stderr
-    assert content(out) == {out / "kept.csv": b"old"}
+    return call
 
 
-def test_train_on_a_full_disk(cells, tmp_path):
-    done = limited(5000, "train", cells, "-o", tmp_path / "run", "--device", "cpu", *settings())
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "error: cannot write " in done.stderr
-    assert not list(tmp_path.rglob(".*"))
-    assert all(path.stat().st_size <= 5000 for path in content(tmp_path))
+def test_predict_on_a_full_disk(full_disk, cells, run, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    write(out / "a.csv", "old")
+    source.mkdir()
+    Image.fromarray(np.full((64, 64, 3), 235, np.uint8)).save(source / "z.png")
+    shutil.copy(sorted((cells / "images").iterdir())[0], source / "a.png")
+    code, err = full_disk(60, "predict", source, "-m", run, "-o", out, "--overwrite", "--device", "cpu")
+    assert code == 1
+    assert f"error: cannot write {out / 'a.csv'}: File too large" in err
+    assert set(content(out)) == {out / "a.csv", out / "z.csv"}  # an empty table still fits
+    assert (out / "a.csv").read_text() == "old"
+
+
+def test_train_on_a_full_disk(full_disk, cells, tmp_path):
+    run = tmp_path / "run"
+    code, err = full_disk(5000, "train", cells, "-o", run, "--device", "cpu", *settings(steps=4, checks=2))
+    assert code == 1
+    assert f"error: cannot write {run / 'checkpoint.safetensors'}: File too large" in err
+    assert set(content(tmp_path)) == {run / "history.csv"}
