@@ -410,7 +410,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.smoke:
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder)
-                make_synthetic(temporary / SMOKE.folder, images=6, size=96)
+                make_synthetic(temporary / SMOKE.folder, images=6, size=64)
                 out, runs = asked.out or temporary / "results", asked.runs or temporary / "runs"
                 run_all(asked, {"synthetic": SMOKE}, temporary, out, runs)
             return 0

@@ -49,6 +49,7 @@ def result(name="vgg_cells", variant="code", f1=0.97):
 
 @pytest.mark.parametrize("variant", ["code", "heatmap"])
 def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tmp_path, capsys, variant):
+    monkeypatch.setattr("pointsense.learning.selection.BLURS", (0.5, 1.0))  # for speed
     out, runs = tmp_path / "results", tmp_path / "runs"
     arguments = ["--smoke", "--variant", variant, "--out", str(out), "--runs", str(runs)]
     assert real_data.main(arguments) == 0
