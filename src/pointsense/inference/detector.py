@@ -22,7 +22,7 @@ from pointsense.images import InputContract
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows, to_cells
 from pointsense.inference.off_grid import Measure, recover_measure
 from pointsense.inference.patches import predict_patches
-from pointsense.inference.tiles import receptive_radius, tiles, without_seam_doubles
+from pointsense.inference.tiles import Tile, receptive_radius, tiles, without_seam_doubles
 from pointsense.model.config import Config, override
 from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork, build_network
 from pointsense.points import Detections
@@ -75,6 +75,15 @@ def to_working(points: npt.NDArray[Any], scale: npt.NDArray[np.float64]) -> npt.
 def to_image(points: npt.NDArray[Any], scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The inverse of `to_working`."""
     return (np.asarray(points, dtype=np.float64) + 0.5) / scale - 0.5
+
+
+@dataclass(frozen=True)
+class TileMap:
+    """The mass map of a tile and a margin around it; `origin` (y, x) is its first pixel in working px."""
+
+    tile: Tile
+    origin: tuple[int, int]
+    mass: Tensor
 
 
 @dataclass
@@ -197,27 +206,35 @@ class Detector:
             raise UsageError(f"tiles need a core of at least 64 px, found {tile}")
         prepared = self.prepare(image, name)
         if isinstance(self.network, ProjectionNetwork):
-            found = self._predict_tiles(prepared, tile, decoder)
+            found = self.decode_maps(self.maps(prepared, tile), decoder)
         else:
             found = predict_patches(self.network, prepared, self.config, self.device)
-        return self._detections(found, np.shape(image)[:2], threshold)
+        return self.detections(found, np.shape(image)[:2], threshold)
 
-    def _predict_tiles(self, image: Tensor, core: int, decoder: Decoder) -> Found:
-        code, stride = self.network.code, self.config.stride
-        assert isinstance(code, ProjectionCode)
-        margin = self.config.window * stride
-        parts, owners = [], []
-        plan = tiles(image.shape[1], image.shape[2], core=core, halo=self.halo, step=self.step)
-        for number, tile in enumerate(plan):
+    def maps(self, image: Tensor, core: int = 1024) -> list[TileMap]:
+        """Mass maps of the tiles of a prepared image (C, H, W), with a margin of one window around each core."""
+        stride, step = self.config.stride, self.step
+        halo = -(-self.halo // step) * step
+        cut = (halo - -(-self.config.window * stride // step) * step) // stride
+        found = []
+        for tile in tiles(image.shape[1], image.shape[2], core=core, halo=halo, step=step):
             _, mass = self.map(tile.read(image)[0])
-            # Beyond a window around the core, masses cannot matter any more: they are cut off.
-            cut = (-(-self.halo // self.step) * self.step - -(-margin // self.step) * self.step) // stride
-            mass = mass[cut : mass.shape[0] - cut, cut : mass.shape[1] - cut].contiguous()
-            found = decode_windows(
-                code, code.measure(mass[None, None])[0], mass, self.config, decoder=decoder
-            )
-            found.points[:] += np.array([tile.top, tile.left]) + cut * stride
-            parts.append(found.select(tile.owns(found.points)))
+            kept = mass[cut : mass.shape[0] - cut, cut : mass.shape[1] - cut].contiguous()
+            found.append(TileMap(tile, (tile.top + cut * stride, tile.left + cut * stride), kept))
+        return found
+
+    def decode_maps(
+        self, maps: list[TileMap], decoder: Decoder = "full", config: Config | None = None
+    ) -> Found:
+        """Points of an image, in working px, from the maps of its tiles; `config` may try another blur."""
+        code = self.network.code
+        assert isinstance(code, ProjectionCode)
+        parts, owners = [], []
+        for number, one in enumerate(maps):
+            codes = code.measure(one.mass[None, None])[0]
+            found = decode_windows(code, codes, one.mass, config or self.config, decoder=decoder)
+            found.points[:] += one.origin
+            parts.append(found.select(one.tile.owns(found.points)))
             owners.append(np.full(len(parts[-1].points), number))
         everything = Found.concatenate(parts)
         return everything.select(without_seam_doubles(everything.points, np.concatenate(owners)))
@@ -238,9 +255,12 @@ class Detector:
             seen = decode_patches(self.network, codes[None].to(self.device), self.config)
             votes = vote(seen, self.config.bandwidth, self.config.minimum_votes, axes_count=self.config.axes)
             found = Found(votes.points, votes.score, votes.votes, votes.spread)
-        return self._detections(found, None, None)
+        return self.detections(found)
 
-    def _detections(self, found: Found, shape: tuple[int, ...] | None, threshold: float | None) -> Detections:
+    def detections(
+        self, found: Found, shape: tuple[int, ...] | None = None, threshold: float | None = None
+    ) -> Detections:
+        """Points in working px as detections in px of the image of `shape` (H, W), in reading order."""
         keep = found.scores >= (self.config.threshold if threshold is None else threshold)
         found = found.select(keep)
         scale = np.full(2, self.config.scale) if shape is None else factors(shape, self.config.scale)

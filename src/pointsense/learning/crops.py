@@ -81,38 +81,42 @@ class Crops:
     def batch(self, step: int) -> Batch:
         """The crops of a step."""
         generator = np.random.default_rng([self.seed, step])
-        place = self._grid_place if self.config.sampling == "grid" else self._random_place
-        images, points = [], []
-        for number in range(self.config.batch):
-            field, top, left, turns = place(generator, step * self.config.batch + number)
-            image, inside = cut(field, top, left, self.config.patch)
-            flip = bool(self.config.flips and generator.random() < 0.5)
-            image, inside = turned(image, inside, turns, flip)
-            images.append(recoloured(image, self.config.jitter, generator))
-            points.append(torch.from_numpy(np.ascontiguousarray(inside)).float())
+        if self.config.sampling == "grid":
+            crops = [self.patch(k) for k in self.patches(step)]
+        else:
+            crops = [self._anywhere(generator) for _ in range(self.config.batch)]
+        images = [recoloured(image, self.config.jitter, generator) for image, _ in crops]
+        points = [torch.from_numpy(np.ascontiguousarray(inside)).float() for _, inside in crops]
         return Batch(torch.stack(images), points)
 
-    def _random_place(self, generator: np.random.Generator, number: int) -> tuple[Field, int, int, int]:
+    def patches(self, step: int) -> list[int]:
+        """Which of the 4 * len(grid) turned patches a step sees; each once an epoch."""
+        total, batch = 4 * len(self.grid), self.config.batch
+        places = [divmod(number, total) for number in range(step * batch, (step + 1) * batch)]
+        orders = {epoch: self._order(epoch) for epoch, _ in places}
+        return [int(orders[epoch][place]) for epoch, place in places]
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch, 1]).permutation(4 * len(self.grid))
+
+    def patch(self, k: int) -> tuple[Tensor, npt.NDArray[np.float64]]:
+        """Patch k // 4 of the grid after k % 4 quarter turns, with its points."""
+        number, top, left = self.grid[k // 4]
+        return turned(*cut(self.fields[number], top, left, self.config.patch), k % 4, flip=False)
+
+    def _anywhere(self, generator: np.random.Generator) -> tuple[Tensor, npt.NDArray[np.float64]]:
         side = self.config.patch
         if len(self.points) and generator.random() < self.config.positives:
             k = generator.integers(len(self.points))
             owner = self.owners[k]
-            top, left = (self.points[k] - generator.uniform(0.1, 0.9, 2) * side).astype(int)
+            corner = self.points[k] - generator.uniform(0.1, 0.9, 2) * side
         else:
             owner = generator.choice(len(self.fields), p=self.areas / self.areas.sum())
-            H, W = self.fields[owner].image.shape[1:]
-            top, left = (
-                generator.integers(-OVERHANG, max(length - side, 0) + OVERHANG + 1) for length in (H, W)
-            )
-        field = self.fields[owner]
-        H, W = field.image.shape[1:]
-        top = int(np.clip(top, -OVERHANG, max(H - side, 0) + OVERHANG))
-        left = int(np.clip(left, -OVERHANG, max(W - side, 0) + OVERHANG))
-        return field, top, left, int(generator.integers(4))
+            corner = generator.uniform(-OVERHANG, np.maximum(self._sides(owner) - side, 0) + OVERHANG + 1)
+        low, high = -OVERHANG, np.maximum(self._sides(owner) - side, 0) + OVERHANG
+        top, left = np.clip(np.floor(corner), low, high).astype(int)
+        flip = bool(self.config.flips and generator.random() < 0.5)
+        return turned(*cut(self.fields[owner], int(top), int(left), side), int(generator.integers(4)), flip)
 
-    def _grid_place(self, generator: np.random.Generator, number: int) -> tuple[Field, int, int, int]:
-        epoch, place = divmod(number, 4 * len(self.grid))
-        order = np.random.default_rng([self.seed, epoch, 1]).permutation(4 * len(self.grid))
-        patch, turns = divmod(int(order[place]), 4)
-        owner, top, left = self.grid[patch]
-        return self.fields[owner], top, left, turns
+    def _sides(self, owner: int) -> npt.NDArray[np.int64]:
+        return np.array(self.fields[owner].image.shape[1:])

@@ -62,8 +62,8 @@ def loss(network: Network, output: Output, points: Sequence[Tensor], config: Con
         l1 = (network.code.recover(output.codes) - signal).abs().sum() if config.alpha else l2.new_zeros(())
     else:
         l2, l1 = _projection_terms(network, output, points, config)
-    counts = torch.tensor([float(len(p)) for p in points], device=output.count.device)
-    count = (config.beta * (output.count - counts)).square().sum() / 2
+    counts = torch.tensor([float(len(p)) for p in points], device=output.counts.device)
+    count = (config.beta * (output.counts - counts)).square().sum() / 2
     B = len(points)
     return Loss((l2 + config.alpha * l1 + count) / B, l2 / B, l1 / B, count / B)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +14,21 @@ from pointsense.model.heads import GlobalHead, ProjectionHead, SpatialHead
 from pointsense.model.patch_code import PatchCode
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """What the network says of a batch.
 
     Attributes
     ----------
     codes : Tensor
         (B, L, C, m) of patches, or (B, L * m, I, J) of the windows of a mass map.
-    count : Tensor, (B,)
+    counts : Tensor, (B,)
         Number of objects.
     mass : Tensor or None, (B, 1, H / stride, W / stride)
         The mass map of the projection head.
     """
 
     codes: Tensor
-    count: Tensor
+    counts: Tensor
     mass: Tensor | None = None
 
 

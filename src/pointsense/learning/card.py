@@ -1,0 +1,44 @@
+"""The model card of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pointsense.datasets import Dataset
+from pointsense.inference.detector import Detector
+
+
+def model_card(detector: Detector, metrics: dict[str, Any], dataset: Dataset) -> str:
+    """README.md of a run folder: what the model is for, what it takes, how it was made and how good it is."""
+    config, contract, chosen = detector.config, detector.contract, metrics["selection"]
+    size = metrics["code"]
+    levels = ", ".join(f"{low:g} to {high:g}" for low, high in zip(contract.low, contract.high, strict=True))
+    pixel = f"{dataset.um_per_px:g} um" if dataset.um_per_px else "not stated"
+    return f"""# pointsense model: {detector.class_name or "points"}
+
+Finds {detector.class_name or "objects"} as points (y, x) in microscopy images.
+
+    pointsense predict IMAGES --model THIS_FOLDER --out DIR
+
+## Input
+- channels: {contract.channels} (grey and RGB are converted into each other), type {contract.dtype}, levels {levels}
+- pixel size of the training images: {pixel}; match radius {config.radius:g} px. Objects of another size in pixels
+  need images rescaled accordingly.
+
+## How it was made
+- preset `{config.preset}`, backbone `{config.backbone}`{f" from {config.weights}" if config.weights else ""},
+  {metrics["parameters"]:,} parameters, head `{config.head}`
+- code: {size["numbers"]} numbers for {size["cells"]} {"cells of a window" if config.head == "projection" else "pixels"}
+  (ratio {size["ratio"]:.3f})
+- data: `{dataset.root.name}`, {len(metrics["train_images"])} images to fit, {len(chosen["images"])} to select on
+- {metrics["steps"]} steps in {metrics["seconds"]:.0f} s on {metrics["device"]} ({metrics["precision"]}),
+  seed {metrics["seed"]}
+
+## Scores
+On the selection part of the training images, on which stopping, decoder and threshold were chosen (so these
+figures flatter): F1 {chosen["f1"]:.3f}, precision {chosen["precision"]:.3f}, recall {chosen["recall"]:.3f} at the
+threshold {chosen["threshold"]:g}. Use `pointsense evaluate` on images that were not trained on.
+
+## Licence
+Weights follow the licence of the data they were trained on: state it here before you pass them on.
+"""

@@ -1,0 +1,115 @@
+"""The selection part: images of `train` on which stopping, decoder and threshold are chosen, and nothing else is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsense.datasets import Sample
+from pointsense.errors import DataError
+from pointsense.evaluation.report import Case
+from pointsense.evaluation.threshold import ThresholdChoice, best_threshold
+from pointsense.inference.detector import Detector
+from pointsense.model.config import Config, override
+from pointsense.model.network import ProjectionNetwork
+
+log = logging.getLogger(__name__)
+
+BLURS = (0.0, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+"""Doubts about a position, in cells, among which the selection part chooses."""
+
+
+def draw_selection(
+    samples: Sequence[Sample], fraction: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Samples to fit and samples to select on; no group is in both.
+
+    Groups are drawn at random until they hold the fraction of the images. Where all images are of one group the
+    images themselves are drawn, and the log says so.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two images, or points are in too few groups to have them in both parts.
+    """
+    if len(samples) < 2:
+        raise DataError(
+            f"expected at least two training images, one to fit and one to select on, found {len(samples)}"
+        )
+    key = {s.name: s.group for s in samples}
+    if len(set(key.values())) == 1:
+        log.warning("all training images are of one group: the selection part is drawn by image and flatters")
+        key = {s.name: s.name for s in samples}
+    groups = sorted(set(key.values()))
+    filled = {key[s.name] for s in samples if len(s.points)}
+    order = [groups[k] for k in np.random.default_rng([seed, 7]).permutation(len(groups))]
+    order.sort(key=lambda group: group not in filled)  # the first one drawn holds points
+    if len(filled) < 2:
+        raise DataError(
+            f"points are in {len(filled)} of the {len(groups)} groups of training images; expected at least two, "
+            "one to fit and one to select on: annotate more images"
+        )
+    chosen: set[str] = set()
+    held = 0
+    for group in order:
+        size = sum(key[s.name] == group for s in samples)
+        rest = filled - chosen - {group}
+        if rest and (not chosen or held + size / 2 <= fraction * len(samples)):
+            chosen.add(group)
+            held += size
+    fit = [s for s in samples if key[s.name] not in chosen]
+    return fit, [s for s in samples if key[s.name] in chosen]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the selection part chose."""
+
+    blur: float
+    threshold: ThresholdChoice
+
+
+class Selection:
+    """The selection images, and the scores of a detector on them.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    images : sequence of arrays, (H, W, C)
+    radius : float
+        Match radius in image px.
+    """
+
+    def __init__(self, samples: Sequence[Sample], images: Sequence[npt.NDArray[np.generic]], radius: float):
+        self.samples, self.images, self.radius = list(samples), list(images), radius
+
+    def choose(self, detector: Detector, blurs: Sequence[float] | None = None) -> Choice:
+        """The blur and the threshold with the best F1; the network is run once for all of them."""
+        if not isinstance(detector.network, ProjectionNetwork):
+            cases = []
+            for sample, image in zip(self.samples, self.images, strict=True):
+                found = detector.predict(image, threshold=0.0, name=sample.name)
+                cases.append(Case(sample.name, sample.group, sample.points, found.points, found.scores))
+            return Choice(detector.config.blur, best_threshold(cases, self.radius))
+        maps = [detector.maps(detector.prepare(image)) for image in self.images]
+        best: Choice | None = None
+        for blur in BLURS if blurs is None else blurs:
+            config = override(detector.config, {"blur": blur})
+            choice = Choice(blur, best_threshold(self._cases(detector, maps, config), self.radius))
+            if best is None or choice.threshold.f1 > best.threshold.f1:
+                best = choice
+        assert best is not None
+        return best
+
+    def _cases(self, detector: Detector, maps: list, config: Config) -> list[Case]:
+        cases = []
+        for sample, image, one in zip(self.samples, self.images, maps, strict=True):
+            found = detector.detections(
+                detector.decode_maps(one, config=config), image.shape[:2], threshold=0.0
+            )
+            cases.append(Case(sample.name, sample.group, sample.points, found.points, found.scores))
+        return cases
