@@ -214,13 +214,14 @@ class Detector:
     def maps(self, image: Tensor, core: int = 1024) -> list[TileMap]:
         """Mass maps of the tiles of a prepared image (C, H, W), with a margin of one window around each core."""
         stride, step = self.config.stride, self.step
-        halo = -(-self.halo // step) * step
-        cut = (halo - -(-self.config.window * stride // step) * step) // stride
+        margin = -(-self.config.window * stride // step) * step
         found = []
-        for tile in tiles(image.shape[1], image.shape[2], core=core, halo=halo, step=step):
+        for tile in tiles(image.shape[1], image.shape[2], core=core, halo=self.halo, step=step):
             _, mass = self.map(tile.read(image)[0])
-            kept = mass[cut : mass.shape[0] - cut, cut : mass.shape[1] - cut].contiguous()
-            found.append(TileMap(tile, (tile.top + cut * stride, tile.left + cut * stride), kept))
+            top, left, bottom, right = tile.around(margin)
+            rows = slice((top - tile.box[0]) // stride, (bottom - tile.box[0]) // stride)
+            columns = slice((left - tile.box[1]) // stride, (right - tile.box[1]) // stride)
+            found.append(TileMap(tile, (top, left), mass[rows, columns].contiguous()))
         return found
 
     def decode_maps(

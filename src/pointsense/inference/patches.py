@@ -9,7 +9,7 @@ from torch import Tensor
 from pointsense.encoding import Candidates, candidates
 from pointsense.inference.cluster import vote
 from pointsense.inference.decode import Found
-from pointsense.inference.tiles import tiles
+from pointsense.inference.tiles import Tile, tiles
 from pointsense.model.config import Config
 from pointsense.model.network import PatchNetwork
 
@@ -37,22 +37,21 @@ def predict_patches(network: PatchNetwork, image: Tensor, config: Config, device
     """
     H, W = image.shape[1:]
     core = config.patch // 2
-    plan = list(tiles(H, W, core=core, halo=0, step=core))
     shift = (config.patch - core) // 2
-    points, axes = [np.zeros((0, 2))], [np.zeros(0, int)]
-    weights, owners = [np.zeros(0)], [np.zeros(0, int)]
+    plan = [
+        Tile(tile.core, (top - shift, left - shift, top - shift + config.patch, left - shift + config.patch))
+        for tile in tiles(H, W, core=core, halo=0, step=core)
+        for top, left in [tile.core[:2]]
+    ]
+    points, axes, weights = [np.zeros((0, 2))], [np.zeros(0, int)], [np.zeros(0)]
     for first in range(0, len(plan), BATCH):
-        part = plan[first : first + BATCH]
-        reads = [
-            type(tile)(tile.core, tile.core[0] - shift, tile.core[1] - shift, config.patch, config.patch)
-            for tile in part
-        ]
+        reads = plan[first : first + BATCH]
         codes = network(torch.cat([read.read(image) for read in reads]).to(device)).codes
         found = decode_patches(network, codes, config)
         patch = found.patch.cpu().numpy()
         for k, read in enumerate(reads):
             mine = patch == k
-            place = found.points.cpu().numpy()[mine] + (read.top, read.left)
+            place = found.points.cpu().numpy()[mine] + read.box[:2]
             top, left, bottom, right = read.core
             near = np.all(
                 (place >= np.array([top, left]) - 0.5) & (place < np.array([bottom, right]) - 0.5), axis=1
@@ -60,7 +59,6 @@ def predict_patches(network: PatchNetwork, image: Tensor, config: Config, device
             points.append(place[near])
             axes.append(found.axis.cpu().numpy()[mine][near])
             weights.append(found.weight.cpu().numpy()[mine][near])
-            owners.append(np.full(int(near.sum()), first + k))
     everything = Candidates(
         torch.from_numpy(np.concatenate(points)),
         torch.from_numpy(np.concatenate(axes)),

@@ -15,36 +15,39 @@ SEAM = 0.5
 """Working px around a core's border within which two tiles may both, or neither, claim a point."""
 
 
+Box = tuple[int, int, int, int]
+"""(top, left, bottom, right), bottom and right excluded."""
+
+
 @dataclass(frozen=True)
 class Tile:
     """A core and the part of the image that is needed to decide on it; in working px of the image.
 
     Attributes
     ----------
-    core : (top, left, bottom, right)
-        What the tile owns, bottom and right excluded.
-    top, left, height, width : int
-        What is read; it may reach beyond the image, where the border pixels are repeated.
+    core : Box
+        What the tile owns.
+    box : Box
+        What is read. It ends where the image does, but for filling up to a multiple of the step: there, the
+        border pixels are repeated.
     """
 
-    core: tuple[int, int, int, int]
-    top: int
-    left: int
-    height: int
-    width: int
+    core: Box
+    box: Box
 
     def read(self, image: Tensor) -> Tensor:
-        """The tile (1, C, height, width) of an image (C, H, W)."""
+        """The tile (1, C, h, w) of an image (C, H, W)."""
+        top, left, bottom, right = self.box
         H, W = image.shape[1:]
-        rows = slice(max(self.top, 0), min(self.top + self.height, H))
-        columns = slice(max(self.left, 0), min(self.left + self.width, W))
-        pad = (
-            max(-self.left, 0),
-            max(self.left + self.width - W, 0),
-            max(-self.top, 0),
-            max(self.top + self.height - H, 0),
-        )
-        return F.pad(image[None, :, rows, columns].float(), pad, mode="replicate")
+        part = image[None, :, max(top, 0) : min(bottom, H), max(left, 0) : min(right, W)].float()
+        pad = (max(-left, 0), max(right - W, 0), max(-top, 0), max(bottom - H, 0))
+        return F.pad(part, pad, mode="replicate") if any(pad) else part
+
+    def around(self, margin: int) -> Box:
+        """The core and a margin around it, as far as the tile reaches."""
+        low = (max(edge - margin, limit) for edge, limit in zip(self.core[:2], self.box[:2], strict=True))
+        high = (min(edge + margin, limit) for edge, limit in zip(self.core[2:], self.box[2:], strict=True))
+        return (*low, *high)  # type: ignore[return-value]
 
     def owns(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Which points (K, 2) of the image lie in the core, or within the seam around it."""
@@ -69,14 +72,18 @@ def tiles(height: int, width: int, *, core: int, halo: int, step: int) -> Iterat
         Tiles begin at multiples of this, so that the network's strides and the code's windows fall alike in
         each of them: what a tile finds does not depend on where the tiles are.
     """
-    core, halo = -(-core // step) * step, -(-halo // step) * step
+    core, halo, bottom_end, right_end = (-(-length // step) * step for length in (core, halo, height, width))
     for top in range(0, height, core):
         for left in range(0, width, core):
-            bottom, right = min(top + core, height), min(left + core, width)
-            rows, columns = -(-(bottom - top) // step) * step, -(-(right - left) // step) * step
-            yield Tile(
-                (top, left, bottom, right), top - halo, left - halo, rows + 2 * halo, columns + 2 * halo
+            # Cores at the end own what the image was filled up with, where nothing can be found.
+            bottom, right = min(top + core, bottom_end), min(left + core, right_end)
+            box = (
+                max(top - halo, 0),
+                max(left - halo, 0),
+                min(bottom + halo, bottom_end),
+                min(right + halo, right_end),
             )
+            yield Tile((top, left, bottom, right), box)
 
 
 def without_seam_doubles(
