@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from pointsense.reporting.progress import SECONDS_BETWEEN_LINES, shown_progress
+from pointsense.learning.progress import SECONDS_BETWEEN_LINES, shown_progress
 
 
 def at(step, seconds, f1=None):
@@ -27,8 +27,8 @@ def test_lines_where_there_is_no_terminal():
         at(1, 0.5),
         at(2, 1.0),
         at(10, 5.0, f1=0.5),
-        at(20, 6.0),
-        at(40, 5.0 + SECONDS_BETWEEN_LINES),
+        at(20, 6.0, f1=0.5),
+        at(40, 5.0 + SECONDS_BETWEEN_LINES, f1=0.5),
         at(100, 30.0, f1=0.875),
     )
     assert text.splitlines() == [
@@ -40,6 +40,6 @@ def test_lines_where_there_is_no_terminal():
 
 
 def test_bar_on_a_terminal():
-    text = shown(at(10, 5.0, f1=0.5), at(100, 30.0), force_terminal=True)
+    text = shown(at(10, 5.0, f1=0.5), at(100, 30.0, f1=0.5), force_terminal=True)
     assert "100/100" in text
     assert "loss 0.01, selection F1 0.500, 0:00 left" in text

@@ -117,7 +117,7 @@ def train(
     from rich.console import Console
 
     from pointsense.learning import fit
-    from pointsense.reporting.progress import shown_progress
+    from pointsense.learning.progress import shown_progress
 
     console = Console()
     print(f"{len(dataset.train)} train images; match radius {px:g} px ({how})", flush=True)
@@ -288,9 +288,10 @@ def demo(out: Out, seed: Seed = 0, overwrite: Overwrite = False) -> None:
 
     from rich.console import Console
 
-    from pointsense.demo import run_demo
-    from pointsense.reporting.progress import shown_progress
+    from pointsense.demo import MINUTES, run_demo
+    from pointsense.learning.progress import shown_progress
 
+    print(f"synthetic cells to {out}, then at most {MINUTES:g} minutes of training", flush=True)
     with shown_progress(Console()) as report:
         result = run_demo(out, seed=seed, report=report)
     print(f"report: {result.page}")

@@ -90,7 +90,7 @@ def draw_code(
             grid[0, 0].legend(loc="upper right", fontsize=8, ncols=2)
             grid[0, 1].legend(loc="upper right", fontsize=8, ncols=2)
             grid[-1, 0].set_xlabel("measurement number")
-            grid[-1, 1].set_xlabel("bin along the axis, px")
+            grid[-1, 1].set_xlabel("bin along the axis")
         return png_bytes(figure)
 
 

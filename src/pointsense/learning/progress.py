@@ -25,14 +25,9 @@ def shown_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
     columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
     with Bar(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
-        last_f1: float | None = None
 
         def show(progress: Progress) -> None:
-            nonlocal last_f1
-            last_f1 = last_f1 if progress.selection_f1 is None else progress.selection_f1
-            bar.update(
-                task, total=progress.steps, completed=progress.step, description=describe(progress, last_f1)
-            )
+            bar.update(task, total=progress.steps, completed=progress.step, description=describe(progress))
 
         yield show
 
@@ -43,25 +38,23 @@ def _plain_lines(console: Console) -> Callable[[Progress], None]:
 
     def show(progress: Progress) -> None:
         nonlocal printed_at, last_f1
-        last_f1 = last_f1 if progress.selection_f1 is None else progress.selection_f1
-        due = progress.seconds - printed_at >= SECONDS_BETWEEN_LINES
-        if due or progress.selection_f1 is not None:
-            printed_at = progress.seconds
-            line = f"step {progress.step} of {progress.steps}: {describe(progress, last_f1)}"
+        if progress.seconds - printed_at >= SECONDS_BETWEEN_LINES or progress.selection_f1 != last_f1:
+            printed_at, last_f1 = progress.seconds, progress.selection_f1
+            line = f"step {progress.step} of {progress.steps}: {describe(progress)}"
             console.print(line, highlight=False, soft_wrap=True)
 
     return show
 
 
-def describe(progress: Progress, f1: float | None) -> str:
+def describe(progress: Progress) -> str:
     """Loss, the last F1 on the selection images, and the time left, in words.
 
     >>> from types import SimpleNamespace
-    >>> describe(SimpleNamespace(loss=0.0123, seconds_left=75.2), 0.94)
+    >>> describe(SimpleNamespace(loss=0.0123, selection_f1=0.94, seconds_left=75.2))
     'loss 0.0123, selection F1 0.940, 1:15 left'
     """
     parts = [f"loss {progress.loss:.4g}"]
-    if f1 is not None:
-        parts.append(f"selection F1 {f1:.3f}")
+    if progress.selection_f1 is not None:
+        parts.append(f"selection F1 {progress.selection_f1:.3f}")
     minutes, seconds = divmod(round(max(progress.seconds_left, 0)), 60)
     return ", ".join([*parts, f"{minutes}:{seconds:02d} left"])
