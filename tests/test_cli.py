@@ -301,6 +301,16 @@ def test_radius_is_asked_for(one_error, tmp_path):
     assert "give --radius PX" in said
 
 
+def test_interrupted_training_says_how_to_go_on(cli, cells, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pointsense.learning.fit.train", interrupted)
+    code, _, err = cli("train", cells, "--out", tmp_path / "run", "--device", "cpu")
+    assert code == 130
+    assert err == [f"stopped; go on with the same command and --resume, as far as {tmp_path / 'run'} got"]
+
+
 @pytest.mark.parametrize("verb", ["train", "predict", "evaluate"])
 def test_cuda_without_one(one_error, cells, run, tmp_path, monkeypatch, verb):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -116,10 +116,12 @@ def train(
 
     from rich.console import Console
 
+    from pointsense.inference.detector import pick_device
     from pointsense.learning import fit
     from pointsense.learning.progress import shown_progress
 
     console = Console()
+    print(f"device: {pick_device(device)}")
     print(f"{len(dataset.train)} train images; match radius {px:g} px ({how})", flush=True)
     try:
         with shown_progress(console) as report:
@@ -141,7 +143,6 @@ def train(
     except KeyboardInterrupt:
         _fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
     selection, code = metrics["selection"], metrics["code"]
-    print(f"device: {metrics['device']}")
     print(
         f"code: {code['numbers']} numbers for {code['cells']} cells of a window (ratio {code['ratio']:.2f})"
     )
