@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from pointsense.datasets import Dataset, Sample, load_dataset
 from pointsense.datasets.synthetic import RADIUS_PX, make_synthetic
@@ -75,17 +77,18 @@ def run_demo(
     """
     out = Path(out)
     dataset = load_dataset(make_synthetic(out / "data", images=images, seed=seed))
-    metrics = fit.train(
-        dataset,
-        out / "model",
-        override(preset("pointsense"), SETTINGS | (settings or {})),
-        radius=RADIUS_PX,
-        class_name="cell",
-        time_limit=minutes,
-        seed=seed,
-        overwrite=True,
-        report=report,
-    )
+    with _one_thread():
+        metrics = fit.train(
+            dataset,
+            out / "model",
+            override(preset("pointsense"), SETTINGS | (settings or {})),
+            radius=RADIUS_PX,
+            class_name="cell",
+            time_limit=minutes,
+            seed=seed,
+            overwrite=True,
+            report=report,
+        )
     detector = Detector.load(out / "model", device=metrics["device"])
     held_out = {sample.name: read_image(sample.path) for sample in dataset.val}
     found = {name: detector.predict(image) for name, image in held_out.items()}
@@ -108,6 +111,20 @@ def run_demo(
         ],
     )
     return DemoResult(page, scores.overall.f1, log_scores.overall.f1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One CPU thread for torch: crops this small gain little from two, which on busy cores wait for each other.
+
+    The model is then also the same whatever the number of cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _case(sample: Sample, found: Detections) -> Case:

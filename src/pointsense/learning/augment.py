@@ -11,6 +11,9 @@ from torch import Tensor
 STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 UNMIX = torch.linalg.inv(STAINS)
 
+BRIGHT = 0.5
+"""Mean from which on an RGB image is taken for bright field: in the dark of fluorescence, stains mean nothing."""
+
 Points = npt.NDArray[np.float64]
 
 
@@ -31,7 +34,7 @@ def recoloured(image: Tensor, strength: float, generator: np.random.Generator) -
     """
     if strength == 0:
         return image
-    if image.shape[0] == 3 and generator.random() < 0.5:
+    if image.shape[0] == 3 and image.mean() > BRIGHT and generator.random() < 0.5:
         amounts = torch.from_numpy(generator.normal(1, strength, 3)).float()
         mixing = UNMIX @ torch.diag(amounts) @ STAINS  # densities: unmix, scale each stain, mix again
         density = -image.clamp(1 / 255).log()

@@ -14,9 +14,6 @@ from torch.nn import functional as F
 from pointsense.learning.augment import recoloured, turned
 from pointsense.model.config import Config
 
-OVERHANG = 16
-"""px that a random crop may reach beyond its image, so that cells at the border are learnt as often as others."""
-
 
 @dataclass(frozen=True)
 class Field:
@@ -112,9 +109,9 @@ class Crops:
             corner = self.points[k] - generator.uniform(0.1, 0.9, 2) * side
         else:
             owner = generator.choice(len(self.fields), p=self.areas / self.areas.sum())
-            corner = generator.uniform(-OVERHANG, np.maximum(self._sides(owner) - side, 0) + OVERHANG + 1)
-        low, high = -OVERHANG, np.maximum(self._sides(owner) - side, 0) + OVERHANG
-        top, left = np.clip(np.floor(corner), low, high).astype(int)
+            corner = generator.uniform(0, np.maximum(self._sides(owner) - side, 0) + 1)
+        # A crop ends where its image does, as tiles do in prediction.
+        top, left = np.clip(np.floor(corner), 0, np.maximum(self._sides(owner) - side, 0)).astype(int)
         flip = bool(self.config.flips and generator.random() < 0.5)
         return turned(*cut(self.fields[owner], int(top), int(left), side), int(generator.integers(4)), flip)
 

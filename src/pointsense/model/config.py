@@ -31,7 +31,7 @@ class Config(BaseModel):
     pretrained: bool = Field(False, description="ask timm for pretrained weights")
     weights: str = Field("", description="safetensors file with the backbone's weights")
     freeze: bool = Field(False, description="train only what comes after the backbone")
-    width: int = Field(32, ge=4, description="channels of the decoder (projection, spatial)")
+    width: int = Field(24, ge=4, description="channels of the decoder (projection, spatial)")
     head: Literal["global", "spatial", "projection"] = "projection"
     target: Literal["code", "heatmap"] = Field(
         "code",
@@ -58,7 +58,7 @@ class Config(BaseModel):
 
     # Loss, eq. (3)
     alpha: float = Field(0.0, ge=0, description="weight of the L1 term")
-    beta: float = Field(0.1, ge=0, description="weight of the cell count in the label")
+    beta: float = Field(0.02, ge=0, description="weight of the cell count in the label")
     lam: float = Field(
         0.05, ge=0, description="lambda of the lasso in training and decoding (global, spatial)"
     )
@@ -82,7 +82,7 @@ class Config(BaseModel):
     # Training
     steps: int = Field(3000, ge=1)
     batch: int = Field(8, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(4e-3, gt=0)
     backbone_learning_rate: float = Field(
         0.0, ge=0, description="0: 3e-4 for given weights, else as learning_rate"
     )
