@@ -216,9 +216,15 @@ class Detector:
         stride, step = self.config.stride, self.step
         margin = -(-self.config.window * stride // step) * step
         found = []
-        for tile in tiles(image.shape[1], image.shape[2], core=core, halo=self.halo, step=step):
+        for tile in tiles(
+            image.shape[1], image.shape[2], core=core, halo=self.halo, step=step, fill=ALIGNMENT
+        ):
             _, mass = self.map(tile.read(image)[0])
+            # No cell is centred on what the image was filled up with.
+            mass[-(-(image.shape[1] - tile.box[0]) // stride) :] = 0
+            mass[:, -(-(image.shape[2] - tile.box[1]) // stride) :] = 0
             top, left, bottom, right = tile.around(margin)
+            bottom, right = (-(-end // stride) * stride for end in (bottom, right))
             rows = slice((top - tile.box[0]) // stride, (bottom - tile.box[0]) // stride)
             columns = slice((left - tile.box[1]) // stride, (right - tile.box[1]) // stride)
             found.append(TileMap(tile, (top, left), mass[rows, columns].contiguous()))

@@ -28,8 +28,8 @@ class Tile:
     core : Box
         What the tile owns.
     box : Box
-        What is read. It ends where the image does, but for filling up to a multiple of the step: there, the
-        border pixels are repeated.
+        What is read. It ends where the image does, but for filling up to a multiple of the network's stride:
+        there, the border pixels are repeated.
     """
 
     core: Box
@@ -57,7 +57,7 @@ class Tile:
         return np.all((points >= low) & (points < high), axis=1)
 
 
-def tiles(height: int, width: int, *, core: int, halo: int, step: int) -> Iterator[Tile]:
+def tiles(height: int, width: int, *, core: int, halo: int, step: int, fill: int = 1) -> Iterator[Tile]:
     """Tiles of an image, in reading order.
 
     Parameters
@@ -71,19 +71,16 @@ def tiles(height: int, width: int, *, core: int, halo: int, step: int) -> Iterat
     step : int
         Tiles begin at multiples of this, so that the network's strides and the code's windows fall alike in
         each of them: what a tile finds does not depend on where the tiles are.
+    fill : int
+        Tiles end on multiples of this, beyond the image if need be.
     """
-    core, halo, bottom_end, right_end = (-(-length // step) * step for length in (core, halo, height, width))
+    core, halo = -(-core // step) * step, -(-halo // step) * step
+    end = [-(-length // fill) * fill for length in (height, width)]
     for top in range(0, height, core):
         for left in range(0, width, core):
-            # Cores at the end own what the image was filled up with, where nothing can be found.
-            bottom, right = min(top + core, bottom_end), min(left + core, right_end)
-            box = (
-                max(top - halo, 0),
-                max(left - halo, 0),
-                min(bottom + halo, bottom_end),
-                min(right + halo, right_end),
-            )
-            yield Tile((top, left, bottom, right), box)
+            bottom, right = min(top + core, height), min(left + core, width)
+            reach = (min(top + core + halo, end[0]), min(left + core + halo, end[1]))
+            yield Tile((top, left, bottom, right), (max(top - halo, 0), max(left - halo, 0), *reach))
 
 
 def without_seam_doubles(
