@@ -89,8 +89,7 @@ MITOSES: dict[str, Any] = {
     "weights": "{data}/weights/mobilenetv2_100.safetensors",
     "learning_rate": 1e-3,
     "backbone_learning_rate": 3e-4,
-    "hard_negatives": True,
-    "views": 8,
+    "views": 4,
 }
 MICROMETRES_8 = 32.6  # px at 0.2456 um/px: the other radius that the contest's page names
 

@@ -36,7 +36,7 @@ Finds {detector.class_name or "objects"} as points (y, x) in microscopy images.
 
 ## Scores
 On the selection part of the training images, on which stopping, decoder and threshold were chosen (so these
-figures flatter): F1 {chosen["f1"]:.3f}, precision {chosen["precision"]:.3f}, recall {chosen["recall"]:.3f} at the
+figures flatter): F1 {chosen["f1"]:.3f}, precision {chosen["precision"] or 0:.3f}, recall {chosen["recall"]:.3f} at the
 threshold {chosen["threshold"]:g}. Use `pointsense evaluate` on images that were not trained on.
 
 ## Licence

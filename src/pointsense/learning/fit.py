@@ -250,13 +250,14 @@ def train(
     averaged.config = override(
         config, {"blur": chosen.blur, "threshold": round(chosen.threshold.threshold, 4)}
     )
-    at = min(chosen.threshold.curve, key=lambda p: abs(p.threshold - chosen.threshold.threshold))
+    curve = chosen.threshold.curve  # empty where nothing was found at all
+    at = min(curve, key=lambda p: abs(p.threshold - chosen.threshold.threshold)) if curve else None
     metrics: dict[str, Any] = {
         "selection": {
             "f1": chosen.threshold.f1,
             "average_precision": chosen.threshold.average_precision,
-            "precision": at.precision,
-            "recall": at.recall,
+            "precision": at.precision if at else None,
+            "recall": at.recall if at else 0.0,
             "threshold": averaged.config.threshold,
             "blur": chosen.blur,
             "best_step": state.best_step,
