@@ -20,9 +20,8 @@ TINY = {"steps": 60, "batch": 4, "patch": 64, "width": 8, "checks": 2, "jitter":
 @pytest.fixture(scope="session")
 def run(cells, tmp_path_factory) -> Path:
     """The folder of a default-preset model that was trained for a few steps; not to be written to."""
-    from pointsense.learning.fit import train
-
     from pointsense.datasets import load_dataset
+    from pointsense.learning.fit import train
     from pointsense.model.config import override
     from pointsense.model.presets import preset
 
