@@ -1,0 +1,191 @@
+"""Training data, the selection part, and that a broken run goes on as if it had not been broken."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pointsense.datasets import Sample, load_dataset
+from pointsense.datasets.synthetic import RADIUS_PX, make_synthetic
+from pointsense.errors import DataError, UsageError
+from pointsense.inference.detector import Detector
+from pointsense.learning.augment import recoloured, turned
+from pointsense.learning.crops import Crops, Field, cut
+from pointsense.learning.fit import train
+from pointsense.learning.selection import draw_selection
+from pointsense.model.config import Config, override, parse_settings
+from pointsense.model.presets import preset
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_turned_points_lie_on_their_pixels(turns, flip):
+    image = torch.zeros(1, 9, 9)
+    points = np.array([[1.0, 2.0], [7.0, 3.0]])
+    for k, (y, x) in enumerate(points.astype(int)):
+        image[0, y, x] = k + 1
+    image, points = turned(image, points, turns, flip)
+    assert [image[0, int(y), int(x)].item() for y, x in points] == [1, 2]
+
+
+def test_cut_keeps_points_on_their_pixels():
+    image = torch.arange(30 * 40).reshape(1, 30, 40).half()
+    crop, points = cut(Field("a", image, np.array([[12.0, 20.0], [0.0, 0.0]])), 10, 15, 8)
+    assert points.tolist() == [[2.0, 5.0]]
+    assert crop[0, 2, 5] == image[0, 12, 20]
+
+
+def test_colours_change_and_positions_do_not():
+    image = torch.full((3, 8, 8), 0.9)
+    image[:, 4, 4] = 0.2
+    other = recoloured(image, 0.1, np.random.default_rng(0))
+    assert not torch.allclose(image, other)
+    assert other.sum(0).argmin() == image.sum(0).argmin()
+
+
+def fields(side: int = 100) -> list[Field]:
+    return [Field(str(k), torch.rand(3, side, side).half(), np.array([[20.0 + k, 30.0]])) for k in range(3)]
+
+
+def test_grid_sampling_shows_each_patch_in_four_turns_once_an_epoch():
+    config = override(Config(), {"sampling": "grid", "patch": 32, "batch": 6})
+    crops = Crops(fields(), config, seed=0)
+    assert len(crops.grid) == 3 * 9
+    seen = [k for step in range(4 * 27 // 6) for k in crops.patches(step)]
+    assert sorted(seen) == list(range(4 * 27))
+
+
+def test_a_step_sees_the_same_crops_again():
+    config = override(Config(), {"patch": 32, "batch": 3})
+    first, second = (Crops(fields(), config, seed=1).batch(5) for _ in range(2))
+    assert [p.tolist() for p in first.points] == [p.tolist() for p in second.points]
+
+
+def test_positives_are_drawn_more_often_than_by_chance():
+    config = override(Config(), {"patch": 32, "batch": 40, "positives": 0.8})
+    points = Crops(fields(400), config, seed=0).batch(0).points
+    assert sum(len(p) > 0 for p in points) >= 24
+
+
+def samples(groups: list[str], tmp_path) -> list[Sample]:
+    return [
+        Sample(f"{k}.png", tmp_path / f"{k}.png", np.array([[1.0, 1.0]]), ("",), group)
+        for k, group in enumerate(groups)
+    ]
+
+
+def test_selection_shares_no_group_with_what_is_fitted(tmp_path):
+    fit, selection = draw_selection(samples(list("aabbccddee"), tmp_path), 0.2, seed=3)
+    assert selection
+    assert not {s.group for s in fit} & {s.group for s in selection}
+    assert len(fit) + len(selection) == 10
+
+
+def test_selection_needs_points_on_both_sides(tmp_path):
+    bare = [replace(s, points=np.zeros((0, 2)), classes=()) for s in samples(list("abc"), tmp_path)]
+    with pytest.raises(DataError, match="at least two"):
+        draw_selection(bare, 0.2, seed=0)
+    with pytest.raises(DataError, match="two training images"):
+        draw_selection(bare[:1], 0.2, seed=0)
+
+
+TINY = ["patch=48", "steps=60", "batch=2", "checks=2", "width=8"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_synthetic(tmp_path_factory.mktemp("set"), images=6, size=96)
+
+
+def fitted(data, out, **options):
+    config = override(preset("pointsense"), parse_settings(TINY))
+    return train(load_dataset(data), out, config, radius=RADIUS_PX, device="cpu", **options)
+
+
+def test_val_is_never_opened_and_the_seed_decides(data, tmp_path):
+    dataset = load_dataset(data)
+    hidden = replace(
+        dataset,
+        samples=tuple(
+            replace(s, path=tmp_path / "not there.png") if s.split == "val" else s for s in dataset.samples
+        ),
+    )
+    config = override(preset("pointsense"), parse_settings(TINY))
+    metrics = train(hidden, tmp_path / "a", config, radius=RADIUS_PX, device="cpu")
+    used = set(metrics["train_images"]) | set(metrics["selection"]["images"])
+    assert used == {s.name for s in dataset.train}
+    assert not used & {s.name for s in dataset.val}
+    assert metrics["code"]["ratio"] <= 0.5
+    fitted(data, tmp_path / "b")
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "metrics.json",
+        "history.csv",
+        "curve.png",
+        "README.md",
+    }
+
+
+def test_an_existing_run_is_not_overwritten_by_accident(data, tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(UsageError, match="--resume"):
+        fitted(data, tmp_path)
+
+
+def test_a_killed_training_ends_as_an_unbroken_one(data, tmp_path):
+    whole = fitted(data, tmp_path / "whole")
+    script = (
+        "import sys, torch; torch.set_num_threads(int(sys.argv[3]))\n"
+        "import pointsense.learning.fit as fit\n"
+        "from pointsense.datasets import load_dataset\n"
+        "from pointsense.model.config import override, parse_settings\n"
+        "from pointsense.model.presets import preset\n"
+        "fit.CHECKPOINT_SECONDS = 0\n"
+        f"config = override(preset('pointsense'), parse_settings({TINY}))\n"
+        f"fit.train(load_dataset(sys.argv[1]), sys.argv[2], config, radius={RADIUS_PX}, device='cpu')\n"
+    )
+    broken = tmp_path / "broken"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(data), str(broken), str(torch.get_num_threads())],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (broken / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not (broken / "metrics.json").exists(), "the child was to be killed before its end"
+    resumed = fitted(data, broken, resume=True)
+    for key in ("steps", "train_images", "selection"):
+        assert json.dumps(resumed[key]) == json.dumps(whole[key])
+    assert (broken / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+
+
+def test_other_codes_give_other_points(data, tmp_path):
+    """The points come from the codes: with another image's, they are the other image's."""
+    fitted(data, tmp_path / "run")
+    detector = Detector.load(tmp_path / "run", device="cpu")
+    detector.config = override(detector.config, {"threshold": 0.5})
+    code = detector.network.code
+    ours = torch.tensor([[10.0, 10.0], [30.0, 20.0]])
+    theirs = torch.tensor([[20.0, 35.0], [40.0, 40.0]])
+    lattice = code.lattice(48, 48)
+
+    def codes(points):
+        signal = code.signals(points, torch.ones(2), lattice) @ code.sensing_matrix.T
+        return signal.permute(1, 2, 0).reshape(code.numbers, *lattice)
+
+    stride = detector.config.stride
+    for points in (ours, theirs):
+        found = detector.decode(codes(points)).points
+        np.testing.assert_allclose(found, (points.numpy() + 0.5) * stride - 0.5, atol=0.75)

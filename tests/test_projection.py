@@ -1,0 +1,107 @@
+"""The windowed projection code, off-the-grid recovery from it, and the decoder."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pointsense.encoding import ProjectionCode, splat
+from pointsense.inference.off_grid import CAP, local_maxima, recover_measure, subcell
+
+CODE = ProjectionCode(24, 12, 12, 20)
+
+
+def spread_points(count: int, seed: int, side: float = 44.0, apart: float = 8.0) -> torch.Tensor:
+    generator = np.random.default_rng(seed)
+    points: list[np.ndarray] = []
+    while len(points) < count:
+        p = generator.uniform(1, side, 2)
+        if all(np.hypot(*(p - q)) >= apart for q in points):
+            points.append(p)
+    return torch.tensor(np.array(points), dtype=torch.float32)
+
+
+def codes_of(points: torch.Tensor, side: int = 48) -> torch.Tensor:
+    mass = splat(points, torch.zeros(len(points), dtype=torch.long), (1, side, side))
+    return CODE.measure(mass)[0]
+
+
+def test_splat_keeps_mass_and_centre():
+    points = torch.tensor([[3.25, 4.5], [7.0, 2.75]])
+    maps = splat(points, torch.tensor([0, 1]), (2, 10, 10))
+    grid = torch.stack(torch.meshgrid(torch.arange(10.0), torch.arange(10.0), indexing="ij"), -1)
+    assert maps.sum((1, 2, 3)).tolist() == pytest.approx([1, 1])
+    for k in range(2):
+        torch.testing.assert_close((maps[k, 0, ..., None] * grid).sum((0, 1)), points[k])
+
+
+def test_measuring_a_map_is_measuring_its_signals():
+    points = torch.tensor([[10.0, 12.0], [25.0, 30.0], [47.0, 0.0]])  # on cells: splatting changes nothing
+    codes = codes_of(points)
+    signal = CODE.signals(points, torch.ones(3), (codes.shape[1], codes.shape[2]))
+    torch.testing.assert_close(
+        signal @ CODE.sensing_matrix.T, CODE.per_axis(codes[None])[0], atol=1e-5, rtol=1e-4
+    )
+
+
+def test_back_projection_is_the_adjoint():
+    mass = torch.randn(2, 1, 36, 48)
+    codes = torch.randn(2, CODE.numbers, *CODE.lattice(36, 48))
+    left = (CODE.measure(mass) * codes).sum()
+    right = (mass * CODE.back_project(codes)).sum()
+    torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-2)
+
+
+def test_a_cell_has_about_unit_energy_wherever_it_lies():
+    energy = [
+        codes_of(torch.tensor([[float(y), float(x)]])).square().sum() for y in (5, 20, 24) for x in (7, 30)
+    ]
+    assert 0.7 < min(energy) <= max(energy) < 1.3
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 10_000))
+def test_points_come_back_from_their_codes_alone(count, seed):
+    points = spread_points(count, seed)
+    found = recover_measure(CODE, codes_of(points), floor=0.5)
+    distance = torch.cdist(points, found.positions)
+    assert len(found.positions) == count
+    assert distance.min(1).values.max() < 0.75
+    assert (found.masses - 1).abs().max() < 0.35
+
+
+def test_a_touching_pair_is_two():
+    points = torch.tensor([[20.0, 20.0], [20.0, 22.5]])
+    found = recover_measure(CODE, codes_of(points), floor=0.3)
+    assert len(found.positions) == 2
+    assert found.masses.max() <= CAP
+
+
+def test_a_warm_start_cannot_keep_what_the_codes_deny():
+    start = torch.tensor([[5.0, 5.0], [40.0, 40.0]])
+    found = recover_measure(CODE, codes_of(torch.tensor([[20.0, 25.0]])), start=start, floor=0.3)
+    assert len(found.positions) == 1
+    torch.testing.assert_close(found.positions[0], torch.tensor([20.0, 25.0]), atol=0.3, rtol=0)
+
+
+def test_axes_agree_on_a_true_point():
+    found = recover_measure(CODE, codes_of(torch.tensor([[20.0, 25.0]])), floor=0.3)
+    assert (found.axis_masses > 0.5).all()
+    assert found.axis_offsets.abs().max() < 0.5
+
+
+def test_no_codes_no_points():
+    assert len(recover_measure(CODE, torch.zeros(CODE.numbers, 5, 5)).positions) == 0
+
+
+def test_of_equal_neighbours_one_is_a_maximum():
+    values = torch.zeros(6, 6)
+    values[2, 2:4] = 1.0
+    assert local_maxima(values, 0.5).tolist() == [[2, 2]]
+
+
+def test_subcell_finds_the_top_of_a_parabola():
+    y, x = torch.meshgrid(torch.arange(7.0), torch.arange(7.0), indexing="ij")
+    values = 5 - (y - 3.2) ** 2 - (x - 2.7) ** 2
+    torch.testing.assert_close(subcell(values, torch.tensor([[3, 3]])), torch.tensor([[3.2, 2.7]]))
