@@ -175,7 +175,7 @@ def test_other_codes_give_other_points(data, tmp_path):
     """The points come from the codes: with another image's, they are the other image's."""
     fitted(data, tmp_path / "run")
     detector = Detector.load(tmp_path / "run", device="cpu")
-    detector.config = override(detector.config, {"threshold": 0.5})
+    detector.config = override(detector.config, {"threshold": 0.5, "blur": 0.0})
     code = detector.network.code
     ours = torch.tensor([[10.0, 10.0], [30.0, 20.0]])
     theirs = torch.tensor([[20.0, 35.0], [40.0, 40.0]])

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import copy
-import csv
-import io
-import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
 
 from pointsense.datasets import Dataset, Sample, check_points_inside
-from pointsense.errors import DataError, UsageError
+from pointsense.errors import DataError
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector, factors, pick_device, rescaled, to_working
-from pointsense.learning.card import model_card
-from pointsense.learning.checkpoint import (
-    NAME,
-    optimizer_tensors,
-    read_checkpoint,
-    restore_optimizer,
-    write_checkpoint,
+from pointsense.learning.checkpoint import write_checkpoint
+from pointsense.learning.crops import Field
+from pointsense.learning.run_folder import (
+    FEATURES,
+    Checkpoint,
+    Row,
+    finish_run,
+    open_run,
+    read_metrics,
+    write_history,
 )
-from pointsense.learning.crops import Crops, Field
-from pointsense.learning.frozen import FrozenFeatures
-from pointsense.learning.losses import loss
-from pointsense.learning.selection import Selection, draw_selection
+from pointsense.learning.selection import Choice, Selection, draw_selection
+from pointsense.learning.training import Training, pick_precision
 from pointsense.model.config import Config, override
 from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork, build_network
 from pointsense.model.presets import fitted_to
-from pointsense.reporting.curves import draw_history
-from pointsense.writing import replacing, write_json, write_text
 
-log = logging.getLogger(__name__)
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are not the user's
 
 CHECK_BLUR = 0.5
@@ -51,8 +46,8 @@ ROW_STEPS = 20
 
 CHECKPOINT_SECONDS = 20.0
 
-TIME_FOR_CHOOSING = 0.06
-"""Share of a time limit left for the choice of decoder and threshold after the last step."""
+LAST_CHECK = 2.0
+"""How much longer than a check during training the last one takes, which tries every blur."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +62,7 @@ class Progress:
     seconds_left: float
 
 
-@dataclass
-class _State:
-    """What a checkpoint keeps beside the tensors."""
-
-    step: int = 0
-    seconds: float = 0.0
-    checks_done: int = 0
-    best_f1: float = -1.0
-    best_step: int = 0
-    rows: list[dict[str, float | None]] = field(default_factory=list)
+Report = Callable[[Progress], None]
 
 
 def train(
@@ -93,7 +79,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
-    report: Callable[[Progress], None] | None = None,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Train a detector on the `train` samples of a data set and write a run folder.
 
@@ -151,132 +137,206 @@ def train(
         "fit": [s.name for s in fit_samples],
         "selection": [s.name for s in selection_samples],
     }
-    stored = _opened(out, request, resume=resume, overwrite=overwrite)
+    stored = open_run(out, request, resume=resume, overwrite=overwrite)
     if stored == "finished":
-        return _finished(out)
+        return read_metrics(out)
 
-    images = [_read(s) for s in fit_samples]
-    selection = Selection(selection_samples, [_read(s) for s in selection_samples], radius)
+    images, selection_images = ([_read(s) for s in part] for part in (fit_samples, selection_samples))
     contract = InputContract.from_images(images)
-    for sample, image in zip(selection_samples, selection.images, strict=True):
+    for sample, image in zip(selection_samples, selection_images, strict=True):
         contract.check(image, sample.name)
-    fields = [
-        Field(
-            sample.name,
-            rescaled(torch.from_numpy(contract.apply(image, sample.name)), config.scale).half(),
-            to_working(sample.points, factors(image.shape, config.scale)),
-        )
-        for sample, image in zip(fit_samples, images, strict=True)
-    ]
+    selection = Selection(selection_samples, selection_images, radius)
+    fields = _fields(fit_samples, images, contract, config.scale)
     del images
-    fabric = Fabric(accelerator=pick_device(device).type, devices=1, precision=_precision(config, device))
+    precision = pick_precision(config, device)
+    fabric = Fabric(accelerator=pick_device(device).type, devices=1, precision=precision)
     torch.manual_seed(seed)
     network = build_network(config, contract.channels)
-    training = _Training(fabric, network, fields, config, seed)
-    averaged = Detector(
+    training = Training(fabric, network, fields, config, seed, cache=out / FEATURES)
+    detector = Detector(
         training.averaged, config, contract, class_name, dataset.um_per_px, device=fabric.device
     )
     if isinstance(network, ProjectionNetwork):
-        _ = averaged.halo  # says at once if the backbone cannot be tiled
-    state, best = _State(), training.tensors("averaged")
-    if isinstance(stored, tuple):
-        parts, values = stored
-        state = _State(**values["state"])
-        best = parts.pop("best")
-        training.restore(parts)
+        _ = detector.halo  # says at once if the backbone cannot be tiled
+    course = _Course(out, request, training, detector, selection, time_limit, report)
+    if stored is not None:
+        course.restore(stored)
     out.mkdir(parents=True, exist_ok=True)
+    course.run()
 
-    def save() -> None:
-        parts = {
-            **{name: training.tensors(name) for name in ("network", "averaged", "optimizer")},
-            "best": best,
-        }
-        write_checkpoint(out, parts, {"request": request, "state": asdict(state)})
-
-    limit = math.inf if time_limit is None else 60 * time_limit * (1 - TIME_FOR_CHOOSING)
-    started = time.monotonic() - state.seconds
-    saved = reported = time.monotonic()
-    window: list[dict[str, float]] = []
-    done = False
-    while not done:
-        state.seconds = time.monotonic() - started
-        progress = max(state.step / config.steps, state.seconds / limit)
-        done = progress >= 1
-        if done or progress * config.checks >= state.checks_done + 1:
-            state.checks_done = int(progress * config.checks)
-            f1 = selection.choose(averaged, [CHECK_BLUR]).threshold.f1
-            if f1 >= state.best_f1:
-                state.best_f1, state.best_step = f1, state.step
-                best = {name: value.clone() for name, value in training.tensors("averaged").items()}
-            state.rows.append(_row(state, window, f1))
-            window = []
-            _write_history(out, state.rows)
-            if not done:
-                save()
-            saved = time.monotonic()
-            reported = 0.0
-        if not done:
-            window.append(training.step(state.step, progress))
-            state.step += 1
-            if not math.isfinite(window[-1]["loss"]):
-                raise DataError(
-                    f"the loss became {window[-1]['loss']} at step {state.step}; lower learning_rate with --set"
-                )
-            if len(window) == ROW_STEPS:
-                state.rows.append(_row(state, window, None))
-                window = []
-        now = time.monotonic()
-        if report and window and now - reported > 1:
-            left = min((now - started) * (1 / max(progress, 1e-3) - 1), limit)
-            f1s = [row["selection_f1"] for row in state.rows if row["selection_f1"] is not None]
-            report(
-                Progress(
-                    state.step,
-                    config.steps,
-                    window[-1]["loss"],
-                    f1s[-1] if f1s else None,
-                    now - started,
-                    left,
-                )
-            )
-            reported = now
-        if not done and not window and now - saved > CHECKPOINT_SECONDS:
-            state.seconds = now - started
-            save()
-            saved = now
-
-    training.averaged.load_state_dict(best)
-    chosen = selection.choose(averaged)
-    averaged.config = override(
-        config, {"blur": chosen.blur, "threshold": round(chosen.threshold.threshold, 4)}
-    )
-    curve = chosen.threshold.curve  # empty where nothing was found at all
-    at = min(curve, key=lambda p: abs(p.threshold - chosen.threshold.threshold)) if curve else None
-    metrics: dict[str, Any] = {
-        "selection": {
-            "f1": chosen.threshold.f1,
-            "average_precision": chosen.threshold.average_precision,
-            "precision": at.precision if at else None,
-            "recall": at.recall if at else 0.0,
-            "threshold": averaged.config.threshold,
-            "blur": chosen.blur,
-            "best_step": state.best_step,
-            "images": request["selection"],
-            "curve": [asdict(p) for p in chosen.threshold.curve],
-        },
+    training.averaged.load_state_dict(course.best)
+    chosen = selection.choose(detector)
+    threshold = round(chosen.threshold.threshold, 4)
+    detector.config = override(config, {"blur": chosen.blur, "threshold": threshold})
+    metrics = {
+        "selection": _selection_metrics(chosen, threshold)
+        | {"best_step": course.state.best_step, "images": request["selection"]},
         "train_images": request["fit"],
-        "steps": state.step,
-        "seconds": round(time.monotonic() - started, 1),
+        "steps": course.state.step,
+        "seconds": round(course.seconds, 1),
         "code": code_size(network, config),
         "parameters": sum(p.numel() for p in network.parameters()),
         "device": str(fabric.device),
-        "precision": fabric._precision.precision,
+        "precision": precision,
         "seed": seed,
         "radius": radius,
         "class_name": class_name,
     }
-    _finish(out, averaged, metrics, state.rows, dataset)
+    finish_run(out, detector, metrics, course.state.rows, dataset)
     return metrics
+
+
+@dataclass
+class _State:
+    """What a checkpoint keeps beside the tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    checks_done: int = 0
+    best_merit: float = -1.0
+    best_step: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+
+class _Course:
+    """A training on its way: steps, checks on the selection part, checkpoints and reports."""
+
+    def __init__(
+        self,
+        out: Path,
+        request: dict[str, Any],
+        training: Training,
+        detector: Detector,
+        selection: Selection,
+        time_limit: float | None,
+        report: Report | None,
+    ):
+        self.out, self.request, self.training = out, request, training
+        self.detector, self.selection, self.report = detector, selection, report
+        self.limit = math.inf if time_limit is None else 60 * time_limit
+        self.state = _State()
+        self.best = training.tensors("averaged")
+        self.window: list[dict[str, float]] = []
+        self.check_seconds = 0.0
+        self.started = self.saved = self.told = time.monotonic()
+
+    def restore(self, stored: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        parts, values = stored
+        self.state = _State(**values["state"])
+        self.best = parts.pop("best")
+        self.training.restore(parts)
+        self.started = time.monotonic() - self.state.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, earlier parts included."""
+        return time.monotonic() - self.started
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, by steps or by the clock, which leaves time for the last check."""
+        for_steps = max(self.limit - LAST_CHECK * self.check_seconds, 1e-9)
+        return max(self.state.step / self.training.config.steps, self.seconds / for_steps)
+
+    def run(self) -> None:
+        """Step after step to the end; the last check is done, and `best` holds the weights to keep."""
+        checks = self.training.config.checks
+        while (progress := self.progress) < 1:
+            if progress * checks >= self.state.checks_done + 1:
+                self.state.checks_done = int(progress * checks)
+                self._check()
+                self._save()
+            self._step(progress)
+            if not self.window and time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                self._save()
+            if self.report and self.window and time.monotonic() - self.told > 1:
+                self.report(self._told())
+        self._check()
+
+    def _step(self, progress: float) -> None:
+        terms = self.training.step(self.state.step, progress)
+        self.state.step += 1
+        if not math.isfinite(terms["loss"]):
+            raise DataError(
+                f"the loss became {terms['loss']} at step {self.state.step}; lower learning_rate with --set"
+            )
+        self.window.append(terms)
+        if len(self.window) == ROW_STEPS:
+            self._close_row()
+
+    def _check(self) -> None:
+        """Score the averaged weights; keep them if they are the best so far."""
+        begun = time.monotonic()
+        choice = self.selection.choose(self.detector, [CHECK_BLUR])
+        # The latest of those that are as good as the best to a standard error: on few points chance looks good.
+        if choice.merit >= self.state.best_merit - self.selection.standard_error:
+            self.state.best_merit = max(choice.merit, self.state.best_merit)
+            self.state.best_step = self.state.step
+            averaged = self.training.tensors("averaged")
+            self.best = {name: value.clone() for name, value in averaged.items()}
+        self._close_row(choice.threshold.f1)
+        write_history(self.out, self.state.rows)
+        self.check_seconds = time.monotonic() - begun
+        self.told = 0.0
+
+    def _close_row(self, f1: float | None = None) -> None:
+        names = ("loss", "l2", "l1", "count")
+        means = {
+            name: float(np.mean([w[name] for w in self.window])) if self.window else None for name in names
+        }
+        self.state.rows.append(
+            {"step": self.state.step, **means, "selection_f1": f1, "seconds": round(self.seconds, 1)}
+        )
+        self.window = []
+
+    def _save(self) -> None:
+        self.state.seconds = self.seconds
+        parts = {name: self.training.tensors(name) for name in ("network", "averaged", "optimizer")}
+        write_checkpoint(
+            self.out, parts | {"best": self.best}, {"request": self.request, "state": asdict(self.state)}
+        )
+        self.saved = time.monotonic()
+
+    def _told(self) -> Progress:
+        self.told = time.monotonic()
+        left = min(self.seconds * (1 / max(self.progress, 1e-3) - 1), self.limit)
+        f1s = [row["selection_f1"] for row in self.state.rows if row["selection_f1"] is not None]
+        steps, loss = self.training.config.steps, self.window[-1]["loss"]
+        return Progress(self.state.step, steps, loss, f1s[-1] if f1s else None, self.seconds, left)
+
+
+def _read(sample: Sample) -> npt.NDArray[Any]:
+    image = read_image(sample.path)
+    check_points_inside(sample, image.shape)
+    return image
+
+
+def _fields(
+    samples: Sequence[Sample], images: Sequence[npt.NDArray[Any]], contract: InputContract, scale: float
+) -> list[Field]:
+    return [
+        Field(
+            sample.name,
+            rescaled(torch.from_numpy(contract.apply(image, sample.name)), scale).half(),
+            to_working(sample.points, factors(image.shape, scale)),
+        )
+        for sample, image in zip(samples, images, strict=True)
+    ]
+
+
+def _selection_metrics(chosen: Choice, threshold: float) -> dict[str, Any]:
+    curve = chosen.threshold.curve  # empty where nothing was found at all
+    at = min(curve, key=lambda point: abs(point.threshold - threshold)) if curve else None
+    return {
+        "f1": chosen.threshold.f1,
+        "average_precision": chosen.threshold.average_precision,
+        "precision": at.precision if at else None,
+        "recall": at.recall if at else 0.0,
+        "threshold": threshold,
+        "blur": chosen.blur,
+        "curve": [asdict(point) for point in curve],
+    }
 
 
 def code_size(network: Network, config: Config) -> dict[str, float]:
@@ -289,177 +349,3 @@ def code_size(network: Network, config: Config) -> dict[str, float]:
         numbers, cells = math.prod(network.code.shape), config.patch**2
         every = numbers / cells
     return {"numbers": numbers, "cells": cells, "ratio": numbers / cells, "total_ratio": every}
-
-
-class _Training:
-    """The network that learns, its averaged copy, and one step."""
-
-    def __init__(self, fabric: Fabric, network: Network, fields: list[Field], config: Config, seed: int):
-        self.config, self.seed, self.fabric = config, seed, fabric
-        self.crops = Crops(fields, config, seed)
-        if config.sampling == "grid" and not self.crops.grid:
-            raise UsageError(
-                f"no training image holds a patch of {config.patch} px: set patch, or sampling=random"
-            )
-        given = bool(config.weights or config.pretrained)
-        self.steady = network.backbone if given or config.freeze else None
-        if config.freeze:
-            network.backbone.requires_grad_(False)
-        slow = config.backbone_learning_rate or (3e-4 if given else config.learning_rate)
-        backbone = {id(p) for p in network.backbone.parameters()}
-        groups: list[dict[str, Any]] = [
-            {"params": [], "peak": config.learning_rate},
-            {"params": [], "peak": slow},
-        ]
-        for p in network.parameters():
-            if p.requires_grad:
-                groups[id(p) in backbone]["params"].append(p)
-        groups = [group for group in groups if group["params"]]
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.averaged = copy.deepcopy(network).to(fabric.device)
-        self.network, self.optimizer = fabric.setup(network.to(memory_format=torch.channels_last), optimizer)
-        self.features: FrozenFeatures | None = None
-        if config.freeze and isinstance(network, PatchNetwork) and FrozenFeatures.possible(config):
-            self.features = FrozenFeatures(network, self.crops, fabric)
-
-    @property
-    def bare(self) -> Network:
-        network = self.network.module
-        assert isinstance(network, PatchNetwork | ProjectionNetwork)
-        return network
-
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """Named tensors of the network, of its averaged copy, or of the optimizer."""
-        if name == "optimizer":
-            return optimizer_tensors(self.optimizer)
-        return (self.bare if name == "network" else self.averaged).state_dict()
-
-    def restore(self, parts: dict[str, dict[str, Tensor]]) -> None:
-        """The inverse of `tensors`, for all three."""
-        self.bare.load_state_dict(parts["network"])
-        self.averaged.load_state_dict(parts["averaged"])
-        restore_optimizer(self.optimizer, parts.get("optimizer", {}))
-
-    def step(self, step: int, progress: float) -> dict[str, float]:
-        """One descent; the terms of its loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, progress)
-        torch.manual_seed(self.seed * 1_000_003 + step)
-        self.network.train()
-        if self.steady is not None:
-            for module in self.steady.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()  # statistics of the given weights; a small batch would spoil them
-        if self.features is not None and isinstance(self.bare, PatchNetwork):
-            features, points = self.features.batch(step)
-            with self.fabric.autocast():
-                output = self.bare.decide(features)
-        else:
-            batch = self.crops.batch(step)
-            images = batch.images.to(self.fabric.device, memory_format=torch.channels_last)
-            output, points = self.network(images), batch.points
-        terms = loss(self.bare, output, points, self.config)
-        self.optimizer.zero_grad()
-        self.fabric.backward(terms.total)
-        self.optimizer.step()
-        self._average(step)
-        return {
-            "loss": terms.total.item(),
-            "l2": terms.l2.item(),
-            "l1": terms.l1.item(),
-            "count": terms.count.item(),
-        }
-
-    @torch.no_grad()
-    def _average(self, step: int) -> None:
-        memory = min(self.config.ema, (step + 1) / (step + 10)) if self.config.ema else 0.0
-        for mean, value in zip(self.averaged.parameters(), self.bare.parameters(), strict=True):
-            mean.lerp_(value, 1 - memory)
-        for statistic, latest in zip(self.averaged.buffers(), self.bare.buffers(), strict=True):
-            statistic.copy_(latest)
-
-
-def _schedule(step: int, progress: float) -> float:
-    """Share of the peak learning rate: a short warm-up, then a cosine."""
-    return min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def _precision(config: Config, device: str) -> Any:
-    if config.precision != "auto":
-        return config.precision
-    kind = pick_device(device).type
-    if kind == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    if kind == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "bf16-mixed"
-    return "32-true"
-
-
-def _read(sample: Sample) -> Any:
-    image = read_image(sample.path)
-    check_points_inside(sample, image.shape)
-    return image
-
-
-def _opened(out: Path, request: dict[str, Any], *, resume: bool, overwrite: bool) -> Any:
-    """A checkpoint to go on from, "finished", or None for a fresh start."""
-    if out.is_file():
-        raise UsageError(f"{out} is a file; --out expects a folder")
-    if not out.is_dir() or not any(out.iterdir()) or overwrite:
-        for name in (NAME, "metrics.json") if overwrite else ():
-            (out / name).unlink(missing_ok=True)
-        return None
-    if not resume:
-        raise UsageError(f"{out} is not empty; use --resume to go on with its training, or --overwrite")
-    if (out / "metrics.json").exists():
-        return "finished"
-    stored = read_checkpoint(out)
-    if stored is None:
-        log.info("%s holds no checkpoint: the training starts at its first step", out)
-        return None
-    if stored[1]["request"] != request:
-        differing = [key for key in request if stored[1]["request"].get(key) != request[key]]
-        raise UsageError(
-            f"the training in {out} was started with other {' and '.join(differing)}; "
-            "give the same options to --resume, or --overwrite"
-        )
-    return stored
-
-
-def _finished(out: Path) -> dict[str, Any]:
-    log.info("the training in %s is finished already", out)
-    return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-
-
-def _row(state: _State, window: list[dict[str, float]], f1: float | None) -> dict[str, float | None]:
-    names = ("loss", "l2", "l1", "count")
-    means = {name: sum(w[name] for w in window) / len(window) if window else None for name in names}
-    return {"step": state.step, **means, "selection_f1": f1, "seconds": round(state.seconds, 1)}
-
-
-def _write_history(out: Path, rows: list[dict[str, float | None]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: "" if v is None else f"{v:.6g}" for k, v in row.items()})
-    write_text(out / "history.csv", text.getvalue())
-
-
-def _finish(
-    out: Path,
-    detector: Detector,
-    metrics: dict[str, Any],
-    rows: list[dict[str, float | None]],
-    dataset: Dataset,
-) -> None:
-    detector.save(out)
-    _write_history(out, rows)
-    losses = [(row["step"], row["loss"]) for row in rows if row["loss"] is not None]
-    checks = [(row["step"], row["selection_f1"]) for row in rows if row["selection_f1"] is not None]
-    curve = draw_history(*zip(*losses, strict=True), *zip(*checks, strict=True))
-    with replacing(out / "curve.png") as temporary:
-        temporary.write_bytes(curve)
-    write_text(out / "README.md", model_card(detector, metrics, dataset))
-    write_json(out / "metrics.json", metrics)
-    (out / NAME).unlink(missing_ok=True)

@@ -23,13 +23,18 @@ BLURS = (0.0, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Doubts about a position, in cells, among which the selection part chooses."""
 
 
+DRAWS = 64
+"""Random orders of the groups among which the most even division is taken."""
+
+
 def draw_selection(
     samples: Sequence[Sample], fraction: float, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
     """Samples to fit and samples to select on; no group is in both.
 
-    Groups are drawn at random until they hold the fraction of the images. Where all images are of one group the
-    images themselves are drawn, and the log says so.
+    Of several random divisions by group, the one is taken whose selection part holds most nearly the fraction of
+    the images and of the points: with few groups, chance alone may leave it almost without points. Where all
+    images are of one group the images themselves are drawn, and the log says so.
 
     Raises
     ------
@@ -45,24 +50,28 @@ def draw_selection(
         log.warning("all training images are of one group: the selection part is drawn by image and flatters")
         key = {s.name: s.name for s in samples}
     groups = sorted(set(key.values()))
-    filled = {key[s.name] for s in samples if len(s.points)}
-    order = [groups[k] for k in np.random.default_rng([seed, 7]).permutation(len(groups))]
-    order.sort(key=lambda group: group not in filled)  # the first one drawn holds points
-    if len(filled) < 2:
+    number = {group: k for k, group in enumerate(groups)}
+    sizes = np.zeros((len(groups), 2))  # images and points
+    for s in samples:
+        sizes[number[key[s.name]]] += 1, len(s.points)
+    filled = int(np.count_nonzero(sizes[:, 1]))
+    if filled < 2:
         raise DataError(
-            f"points are in {len(filled)} of the {len(groups)} groups of training images; expected at least two, "
+            f"points are in {filled} of the {len(groups)} groups of training images; expected at least two, "
             "one to fit and one to select on: annotate more images"
         )
-    chosen: set[str] = set()
-    held = 0
-    for group in order:
-        size = sum(key[s.name] == group for s in samples)
-        rest = filled - chosen - {group}
-        if rest and (not chosen or held + size / 2 <= fraction * len(samples)):
-            chosen.add(group)
-            held += size
-    fit = [s for s in samples if key[s.name] not in chosen]
-    return fit, [s for s in samples if key[s.name] in chosen]
+    generator = np.random.default_rng([seed, 7])
+    best, chosen = np.inf, np.zeros(0, dtype=int)
+    for _ in range(DRAWS):
+        order = generator.permutation(len(groups))
+        share = np.cumsum(sizes[order], axis=0) / sizes.sum(axis=0)
+        uneven = np.abs(share - fraction).sum(axis=1)
+        uneven[(share[:, 1] == 0) | (share[:, 1] == 1)] = np.inf  # points are needed on both sides
+        if (lowest := uneven.min()) < best:
+            best, chosen = lowest, order[: int(uneven.argmin()) + 1]
+    selected = {groups[k] for k in chosen}
+    fit = [s for s in samples if key[s.name] not in selected]
+    return fit, [s for s in samples if key[s.name] in selected]
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,11 @@ class Choice:
 
     blur: float
     threshold: ThresholdChoice
+
+    @property
+    def merit(self) -> float:
+        """What choices are compared by: F1 and average precision, the mean of which few points disturb less."""
+        return (self.threshold.f1 + self.threshold.average_precision) / 2
 
 
 class Selection:
@@ -87,8 +101,13 @@ class Selection:
     def __init__(self, samples: Sequence[Sample], images: Sequence[npt.NDArray[np.generic]], radius: float):
         self.samples, self.images, self.radius = list(samples), list(images), radius
 
+    @property
+    def standard_error(self) -> float:
+        """Of a score on these images, at most: that of a proportion of so many points."""
+        return 0.5 / max(1, sum(len(sample.points) for sample in self.samples)) ** 0.5
+
     def choose(self, detector: Detector, blurs: Sequence[float] | None = None) -> Choice:
-        """The blur and the threshold with the best F1; the network is run once for all of them."""
+        """The blur of the best merit, with its threshold of best F1; the network is run once for all of them."""
         if not isinstance(detector.network, ProjectionNetwork):
             cases = []
             for sample, image in zip(self.samples, self.images, strict=True):
@@ -100,7 +119,7 @@ class Selection:
         for blur in BLURS if blurs is None else blurs:
             config = override(detector.config, {"blur": blur})
             choice = Choice(blur, best_threshold(self._cases(detector, maps, config), self.radius))
-            if best is None or choice.threshold.f1 > best.threshold.f1:
+            if best is None or choice.merit > best.merit:
                 best = choice
         assert best is not None
         return best

@@ -1,0 +1,99 @@
+"""The folder of a training: what it holds before, during and after."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from pointsense.datasets import Dataset
+from pointsense.errors import UsageError
+from pointsense.inference.detector import Detector
+from pointsense.learning.card import model_card
+from pointsense.learning.checkpoint import NAME, read_checkpoint
+from pointsense.reporting.curves import draw_history
+from pointsense.writing import replacing, write_json, write_text
+
+log = logging.getLogger(__name__)
+
+FEATURES = "features.safetensors"
+"""Of a frozen backbone; deleted at the end, as the checkpoint is."""
+
+METRICS = "metrics.json"
+Row = dict[str, float | None]
+Checkpoint = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
+
+
+def open_run(
+    out: Path, request: dict[str, Any], *, resume: bool, overwrite: bool
+) -> Checkpoint | Literal["finished"] | None:
+    """A checkpoint to go on from, "finished", or None for a fresh start.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds something and neither `resume` nor `overwrite` is given, or a training that was asked
+        for with another request.
+    DataError
+        If the checkpoint is damaged.
+    """
+    if out.is_file():
+        raise UsageError(f"{out} is a file; --out expects a folder")
+    if overwrite:
+        for name in (NAME, METRICS, FEATURES):
+            (out / name).unlink(missing_ok=True)
+    if overwrite or not out.is_dir() or not any(out.iterdir()):
+        return None
+    if not resume:
+        raise UsageError(f"{out} is not empty; use --resume to go on with its training, or --overwrite")
+    if (out / METRICS).exists():
+        log.info("the training in %s is finished already", out)
+        return "finished"
+    stored = read_checkpoint(out)
+    if stored is None:
+        log.info("%s holds no checkpoint: the training starts at its first step", out)
+        return None
+    if stored[1]["request"] != request:
+        differing = [key for key in request if stored[1]["request"].get(key) != request[key]]
+        raise UsageError(
+            f"the training in {out} was started with other {' and '.join(differing)}; "
+            "give the same options to --resume, or --overwrite"
+        )
+    return stored
+
+
+def read_metrics(out: Path) -> dict[str, Any]:
+    """What `finish_run` wrote."""
+    return json.loads((out / METRICS).read_text(encoding="utf-8"))
+
+
+def write_history(out: Path, rows: list[Row]) -> None:
+    """Write history.csv."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: "" if v is None else f"{v:.6g}" for k, v in row.items()})
+    write_text(out / "history.csv", text.getvalue())
+
+
+def finish_run(
+    out: Path, detector: Detector, metrics: dict[str, Any], rows: list[Row], dataset: Dataset
+) -> None:
+    """Write the model, its card, the curve and the history; metrics.json last, as the sign that all is there."""
+    detector.save(out)
+    write_history(out, rows)
+    losses = [(row["step"], row["loss"]) for row in rows if row["loss"] is not None]
+    checks = [(row["step"], row["selection_f1"]) for row in rows if row["selection_f1"] is not None]
+    curve = draw_history(*zip(*losses, strict=True), *zip(*checks, strict=True))
+    with replacing(out / "curve.png") as temporary:
+        temporary.write_bytes(curve)
+    write_text(out / "README.md", model_card(detector, metrics, dataset))
+    write_json(out / METRICS, metrics)
+    for name in (NAME, FEATURES):
+        (out / name).unlink(missing_ok=True)

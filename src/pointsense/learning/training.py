@@ -1,0 +1,178 @@
+"""The network that learns, its averaged copy, and one step of the descent."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from pointsense.errors import UsageError
+from pointsense.inference.detector import pick_device
+from pointsense.learning.checkpoint import optimizer_tensors, restore_optimizer
+from pointsense.learning.crops import Crops, Field
+from pointsense.learning.frozen import FrozenFeatures
+from pointsense.learning.losses import loss
+from pointsense.model.config import Config
+from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork
+
+WARM_UP = 50
+"""Steps over which the learning rate rises."""
+
+MATRICES, THRESHOLDS = 0.3, 10.0
+"""Learning rates of a learned recovery, in units of the head's: a step of Adam moves all n x n entries of a matrix
+at once, and with them its largest eigenvalue by n steps; thresholds are in px, and few."""
+
+
+class Training:
+    """The network, its running average and the optimizer.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Gives device and precision.
+    network : Network
+    fields : sequence of Field
+        Images to fit.
+    config : Config
+    seed : int
+    cache : Path, optional
+        File to keep the features of a frozen backbone in.
+
+    Raises
+    ------
+    UsageError
+        If no image holds a patch of the grid.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        network: Network,
+        fields: Sequence[Field],
+        config: Config,
+        seed: int,
+        cache: Path | None = None,
+    ):
+        self.config, self.seed, self.fabric = config, seed, fabric
+        self.crops = Crops(fields, config, seed)
+        if config.sampling == "grid" and not self.crops.grid:
+            raise UsageError(
+                f"no training image holds a patch of {config.patch} px: set patch, or sampling=random"
+            )
+        if config.freeze:
+            network.backbone.requires_grad_(False)
+        self.steady = network.backbone if _given(config) or config.freeze else None
+        # A short memory of squared gradients: those of the first steps, before the output has the labels' scale,
+        # are forgotten after hundreds of steps, not thousands.
+        optimizer = torch.optim.AdamW(
+            _groups(network, config),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.99),
+        )
+        self.averaged = copy.deepcopy(network).to(fabric.device)
+        self.network, self.optimizer = fabric.setup(network.to(memory_format=torch.channels_last), optimizer)
+        self.features: FrozenFeatures | None = None
+        if isinstance(network, PatchNetwork) and FrozenFeatures.possible(config):
+            self.features = FrozenFeatures(network, self.crops, fabric, cache)
+
+    @property
+    def bare(self) -> Network:
+        """The network without Fabric's wrapping."""
+        network = self.network.module
+        assert isinstance(network, PatchNetwork | ProjectionNetwork)
+        return network
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Named tensors of the network, of its averaged copy, or of the optimizer."""
+        if name == "optimizer":
+            return optimizer_tensors(self.optimizer)
+        return (self.bare if name == "network" else self.averaged).state_dict()
+
+    def restore(self, parts: dict[str, dict[str, Tensor]]) -> None:
+        """The inverse of `tensors`, for all three."""
+        self.bare.load_state_dict(parts["network"])
+        self.averaged.load_state_dict(parts["averaged"])
+        restore_optimizer(self.optimizer, parts.get("optimizer", {}))
+
+    def step(self, step: int, progress: float) -> dict[str, float]:
+        """One descent at a share `progress` of the training; returns the terms of its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * _schedule(step, progress)
+        torch.manual_seed(self.seed * 1_000_003 + step)
+        self.network.train()
+        if self.steady is not None:
+            for module in self.steady.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()  # statistics of the given weights; a small batch would spoil them
+        if self.features is not None and isinstance(self.bare, PatchNetwork):
+            features, points = self.features.batch(step)
+            with self.fabric.autocast():
+                output = self.bare.decide(features)
+        else:
+            batch = self.crops.batch(step)
+            images = batch.images.to(self.fabric.device, memory_format=torch.channels_last)
+            output, points = self.network(images), batch.points
+        terms = loss(self.bare, output, points, self.config)
+        self.optimizer.zero_grad()
+        self.fabric.backward(terms.total)
+        self.optimizer.step()
+        self._average(step)
+        return {
+            "loss": terms.total.item(),
+            "l2": terms.l2.item(),
+            "l1": terms.l1.item(),
+            "count": terms.count.item(),
+        }
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        memory = min(self.config.ema, (step + 1) / (step + 10)) if self.config.ema else 0.0
+        for mean, value in zip(self.averaged.parameters(), self.bare.parameters(), strict=True):
+            mean.lerp_(value, 1 - memory)
+        for statistic, latest in zip(self.averaged.buffers(), self.bare.buffers(), strict=True):
+            statistic.copy_(latest)
+
+
+def _given(config: Config) -> bool:
+    """Whether the backbone starts from weights that were learned before."""
+    return bool(config.weights or config.pretrained)
+
+
+def _groups(network: Network, config: Config) -> list[dict[str, Any]]:
+    """What learns, by the peak of its learning rate."""
+    slow = config.backbone_learning_rate or (3e-4 if _given(config) else config.learning_rate)
+    by_peak: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        peak = config.learning_rate
+        if name.startswith("backbone."):
+            peak = slow
+        elif name.startswith("code."):
+            peak *= THRESHOLDS if name.endswith("theta") else MATRICES
+        by_peak.setdefault(peak, []).append(parameter)
+    return [{"params": parameters, "peak": peak} for peak, parameters in by_peak.items()]
+
+
+def _schedule(step: int, progress: float) -> float:
+    """Share of the peak learning rate: a short warm-up, then a cosine."""
+    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def pick_precision(config: Config, device: str) -> Any:
+    """Fabric's name of the precision: as configured, else half precision where the device computes it fast."""
+    if config.precision != "auto":
+        return config.precision
+    kind = pick_device(device).type
+    if kind == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    if kind == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "bf16-mixed"
+    return "32-true"
