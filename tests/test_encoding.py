@@ -344,7 +344,7 @@ def test_encode_measure_recover_decode_distance(points, seed):
     assert farthest(found.points, points) <= 0.51
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "smoothed", "filtered"])
+@pytest.mark.parametrize("kind", ["gaussian", "smoothed", "filtered", "fourier"])
 @pytest.mark.parametrize("interpolate", [False, True])
 def test_encode_measure_recover_decode_mass(kind, interpolate):
     axes = ObservationAxes(64, 64, 8)

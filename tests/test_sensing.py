@@ -8,7 +8,7 @@ import torch
 from pointsense.encoding import ObservationAxes, capacity, measure, sensing_matrix
 from pointsense.errors import UsageError
 
-KINDS = ["gaussian", "smoothed", "filtered"]
+KINDS = ["gaussian", "smoothed", "filtered", "fourier"]
 FIRST_NUMBERS = [-1.1552058458, -0.1866254359, -0.5304083228]
 
 
@@ -72,10 +72,10 @@ def projection_code(points, axes, D):
     return measure(mass, D).flatten() / math.sqrt(axes.count)
 
 
-def energies(kind):
-    """|code|^2 per point for sets of 12 points at least 12 px apart, on 24 projections."""
+def energies(kind, m=96):
+    """|code|^2 per point for sets of 12 points at least 12 px apart, on 24 projections of m measurements."""
     axes = ObservationAxes(96, 96, 24, arc="half")
-    D = sensing_matrix(96, axes.bins, kind, sigma=1.5, dtype=torch.float64)
+    D = sensing_matrix(m, axes.bins, kind, sigma=1.5, dtype=torch.float64)
     grid = torch.cartesian_prod(torch.arange(6), torch.arange(6)).double() * 16 + 6
     generator = torch.Generator().manual_seed(0)
     found = []
@@ -93,6 +93,22 @@ def test_filtered_sensing_is_close_to_an_isometry_on_projections_of_points():
     # Without the filter the projections of different points overlap with one sign: the energy grows faster
     # than the number of points.
     assert smoothed.min() > 1.25
+
+
+def test_fourier_rows_are_as_good_an_isometry_with_fewer_measurements():
+    fourier, filtered = energies("fourier", 48), energies("filtered", 48)
+    assert (fourier / fourier.mean() - 1).abs().max() < 0.1
+    assert (fourier / fourier.mean()).std() < 0.5 * (filtered / filtered.mean()).std()
+
+
+def test_fourier_columns_depend_on_each_other_by_distance_alone():
+    D = sensing_matrix(20, 35, "fourier", sigma=0.8, dtype=torch.float64)
+    gram = D.T @ D
+    for lag in range(18):
+        assert torch.diagonal(gram, lag).std() < 1e-9
+    random = sensing_matrix(4000, 35, "filtered", sigma=0.8, dtype=torch.float64)
+    middle = slice(8, 27)  # where the period of the rows does not show
+    assert (gram - random.T @ random)[middle, middle].abs().max() < 0.15
 
 
 def test_filtered_codes_of_two_points_are_as_similar_as_their_blurred_spots():
@@ -126,7 +142,7 @@ def test_capacity():
     ("arguments", "message"),
     [
         ({"m": 0}, "found 0 x 20"),
-        ({"kind": "cauchy"}, "unknown sensing matrix 'cauchy'; use 'gaussian', 'smoothed' or 'filtered'"),
+        ({"kind": "cauchy"}, "unknown sensing matrix 'cauchy'; use gaussian, smoothed, filtered, fourier"),
         ({"sigma": -1.0}, "cannot be negative, found -1.0"),
     ],
 )

@@ -68,7 +68,7 @@ class ProjectionCode(nn.Module):
         measurements: int,
         *,
         arc: Arc = "half",
-        sensing: Kind = "filtered",
+        sensing: Kind = "fourier",
         sigma: float = 0.8,
         seed: int = 0,
     ):

@@ -13,7 +13,8 @@ from pointsense.evaluation.match import gate, match_gated
 from pointsense.evaluation.report import Case
 
 CANDIDATES = 60
-TOLERANCE = 0.002  # an F1 this near the best one counts as equal to it
+TOLERANCE = 0.002
+"""An F1 this near the best one counts as equal to it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def best_threshold(
     candidates: np.ndarray | None = None,
     *,
     protocol: str = "one-to-one",
+    tolerance: float = TOLERANCE,
 ) -> ThresholdChoice:
     """Return the middle of the widest range of thresholds whose pooled F1 is near the best.
 
@@ -72,6 +74,8 @@ def best_threshold(
         Thresholds to try; at most 60 quantiles of the scores, extremes included, if not given.
     protocol : str
         See `pointsense.evaluation.match.match`.
+    tolerance : float
+        How far from the best an F1 is near it; with few points, where one error moves F1 by more, a larger one.
 
     Raises
     ------
@@ -104,11 +108,11 @@ def best_threshold(
     curve = tuple(at(threshold) for threshold in np.unique(candidates))
     if not curve:
         return ThresholdChoice(0.0, at(math.inf).f1, 0.0, ())
-    low, high = _widest_plateau(curve, pooled)
+    low, high = _widest_plateau(curve, pooled, tolerance)
     chosen = at((low + high) / 2)
     best = max(point.f1 for point in curve)
-    if chosen.f1 < best - TOLERANCE:  # a dip between two candidates
-        near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - TOLERANCE]
+    if chosen.f1 < best - tolerance:  # a dip between two candidates
+        near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - tolerance]
         chosen = min(near, key=lambda point: abs(point.threshold - chosen.threshold))
     return ThresholdChoice(chosen.threshold, chosen.f1, _average_precision(curve), curve)
 
@@ -121,13 +125,15 @@ def _quantiles(scores: np.ndarray) -> np.ndarray:
     return scores[np.round(ranks).astype(int)]
 
 
-def _widest_plateau(curve: tuple[CurvePoint, ...], scores: np.ndarray) -> tuple[float, float]:
+def _widest_plateau(
+    curve: tuple[CurvePoint, ...], scores: np.ndarray, tolerance: float
+) -> tuple[float, float]:
     """Return the ends of the widest run of near-best thresholds; `scores` are sorted."""
     best = max(point.f1 for point in curve)
     runs: list[tuple[float, float]] = []
     start: float | None = None
     for point in curve:
-        if point.f1 < best - TOLERANCE:
+        if point.f1 < best - tolerance:
             start = None
             continue
         if start is None:

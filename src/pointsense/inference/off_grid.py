@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,9 +24,10 @@ from pointsense.encoding import ProjectionCode
 CAP = 1.1
 """A point has the mass of one cell; the surplus allows for regression noise.  Two cells need two atoms."""
 
-ROUNDS, SLIDES = 4, 12
-CLOSEST = 1.0
-"""Cells within which two atoms that together weigh no more than one cell are one."""
+ROUNDS, SLIDES, MERGES = 4, 12, 4
+
+REACH = 3.0
+"""Cells within which codes of atoms overlap, so that a wrong number of them explains the codes almost as well."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,7 @@ def recover_measure(
     # Guesses begin without mass and slide to what the codes support.
     mass = codes.new_zeros(len(p))
     if len(p):
-        p, mass = _slide(problem, p, mass, cap)
-        p, mass = _pruned(p, mass, floor)
+        p, mass = _settled(problem, p, mass, floor, cap)
     for _ in range(ROUNDS):
         certificate = problem.certificate(problem.residual(p, mass))
         # A strong peak has side lobes: they wait until it is explained.
@@ -163,9 +165,52 @@ def recover_measure(
             break
         p = torch.cat([p, subcell(certificate, new)])
         mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=cap)])
-        p, mass = _slide(problem, p, mass, cap)
-        p, mass = _pruned(p, mass, floor)
+        p, mass = _settled(problem, p, mass, floor, cap)
     return _with_evidence(problem, p, mass)
+
+
+def _settled(problem: _Problem, p: Tensor, mass: Tensor, floor: float, cap: float) -> tuple[Tensor, Tensor]:
+    """Slide, without atoms that turn out faint, and with as many as there are cells."""
+    for _ in range(MERGES):
+        p, mass = _slide(problem, p, mass, cap)
+        p, mass = p[mass >= floor], mass[mass >= floor]
+        pairs = _superfluous(p, mass)
+        if not len(pairs):
+            return p, mass
+        first, second = pairs.T
+        total = mass[first] + mass[second]
+        p[first] = (p[first] * mass[first, None] + p[second] * mass[second, None]) / total[:, None]
+        mass[first] = total
+        keep = torch.ones(len(p), dtype=torch.bool, device=p.device)
+        keep[second] = False
+        p, mass = p[keep], mass[keep]
+    return _slide(problem, p, mass, cap)
+
+
+def _superfluous(p: Tensor, mass: Tensor) -> Tensor:
+    """Pairs (E, 2) to merge, the closest first: atoms within reach that are more than their mass makes cells.
+
+    Three atoms that weigh two cells are two cells: a first atom came to lie between them, and sliding alone does
+    not take it away.
+    """
+    places, weights = p.cpu().double().numpy(), mass.cpu().double().numpy()
+    pairs = (
+        cKDTree(places).query_pairs(REACH, output_type="ndarray")
+        if len(places) > 1
+        else np.zeros((0, 2), int)
+    )
+    ends = pairs.ravel()
+    atoms = 1 + np.bincount(ends, minlength=len(places))
+    cells = weights + np.bincount(ends, weights[pairs[:, ::-1].ravel()], len(places))
+    crowded = np.round(cells).clip(1) < atoms
+    pairs = pairs[crowded[pairs].any(axis=1)]
+    pairs = pairs[np.argsort(np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1))]
+    chosen, taken = [], set()
+    for first, second in pairs.tolist():
+        if first not in taken and second not in taken:
+            chosen.append((first, second))
+            taken |= {first, second}
+    return torch.tensor(chosen, dtype=torch.long, device=p.device).reshape(-1, 2)
 
 
 def _slide(problem: _Problem, p: Tensor, mass: Tensor, cap: float) -> tuple[Tensor, Tensor]:
@@ -180,23 +225,6 @@ def _slide(problem: _Problem, p: Tensor, mass: Tensor, cap: float) -> tuple[Tens
         mass = (mass + velocity_m).clamp(0, cap)
         p = torch.minimum((p + velocity_p).clamp(min=-0.499), end)
     return p, mass
-
-
-def _pruned(p: Tensor, mass: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """Drop faint atoms and merge pairs that are one cell."""
-    keep = mass >= floor
-    p, mass = p[keep], mass[keep]
-    if len(p) < 2:
-        return p, mass
-    distance = torch.cdist(p, p).fill_diagonal_(torch.inf)
-    nearest, other = distance.min(1)
-    mutual = other[other] == torch.arange(len(p), device=p.device)
-    pair = mutual & (nearest < CLOSEST) & (mass + mass[other] <= CAP)
-    first = pair & (torch.arange(len(p), device=p.device) < other)
-    total = mass + mass[other]
-    p = torch.where(first[:, None], (p * mass[:, None] + p[other] * mass[other][:, None]) / total[:, None], p)
-    mass = torch.where(first, total, mass)
-    return p[~pair | first], mass[~pair | first]
 
 
 def _with_evidence(problem: _Problem, p: Tensor, mass: Tensor) -> Measure:

@@ -12,12 +12,15 @@ import numpy.typing as npt
 from pointsense.datasets import Sample
 from pointsense.errors import DataError
 from pointsense.evaluation.report import Case
-from pointsense.evaluation.threshold import ThresholdChoice, best_threshold
+from pointsense.evaluation.threshold import TOLERANCE, ThresholdChoice, best_threshold
 from pointsense.inference.detector import Detector
 from pointsense.model.config import Config, override
 from pointsense.model.network import ProjectionNetwork
 
 log = logging.getLogger(__name__)
+
+FEW_POINTS = 5.0
+"""Share of the average precision in the merit, in standard errors of F1: a half at 25 points, .05 at 2,500."""
 
 BLURS = (0.0, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Doubts about a position, in cells, among which the selection part chooses."""
@@ -76,15 +79,11 @@ def draw_selection(
 
 @dataclass(frozen=True)
 class Choice:
-    """What the selection part chose."""
+    """What the selection part chose; `merit` is what choices are compared by."""
 
     blur: float
     threshold: ThresholdChoice
-
-    @property
-    def merit(self) -> float:
-        """What choices are compared by: F1 and average precision, the mean of which few points disturb less."""
-        return (self.threshold.f1 + self.threshold.average_precision) / 2
+    merit: float
 
 
 class Selection:
@@ -106,6 +105,13 @@ class Selection:
         """Of a score on these images, at most: that of a proportion of so many points."""
         return 0.5 / max(1, sum(len(sample.points) for sample in self.samples)) ** 0.5
 
+    def _choice(self, cases: Sequence[Case], blur: float) -> Choice:
+        """F1 is the merit; the fewer the points, the more counts the average precision, which is less jagged."""
+        tolerance = max(TOLERANCE, 0.2 * self.standard_error)  # about one error
+        threshold = best_threshold(cases, self.radius, tolerance=tolerance)
+        share = min(0.5, FEW_POINTS * self.standard_error)
+        return Choice(blur, threshold, (1 - share) * threshold.f1 + share * threshold.average_precision)
+
     def choose(self, detector: Detector, blurs: Sequence[float] | None = None) -> Choice:
         """The blur of the best merit, with its threshold of best F1; the network is run once for all of them."""
         if not isinstance(detector.network, ProjectionNetwork):
@@ -113,12 +119,12 @@ class Selection:
             for sample, image in zip(self.samples, self.images, strict=True):
                 found = detector.predict(image, threshold=0.0, name=sample.name)
                 cases.append(Case(sample.name, sample.group, sample.points, found.points, found.scores))
-            return Choice(detector.config.blur, best_threshold(cases, self.radius))
+            return self._choice(cases, detector.config.blur)
         maps = [detector.maps(detector.prepare(image)) for image in self.images]
         best: Choice | None = None
         for blur in BLURS if blurs is None else blurs:
             config = override(detector.config, {"blur": blur})
-            choice = Choice(blur, best_threshold(self._cases(detector, maps, config), self.radius))
+            choice = self._choice(self._cases(detector, maps, config), blur)
             if best is None or choice.merit > best.merit:
                 best = choice
         assert best is not None

@@ -71,7 +71,7 @@ class Training:
         # A short memory of squared gradients: those of the first steps, before the output has the labels' scale,
         # are forgotten after hundreds of steps, not thousands.
         optimizer = torch.optim.AdamW(
-            _groups(network, config),
+            parameter_groups(network, config),
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             betas=(0.9, 0.99),
@@ -145,7 +145,7 @@ def _given(config: Config) -> bool:
     return bool(config.weights or config.pretrained)
 
 
-def _groups(network: Network, config: Config) -> list[dict[str, Any]]:
+def parameter_groups(network: Network, config: Config) -> list[dict[str, Any]]:
     """What learns, by the peak of its learning rate."""
     slow = config.backbone_learning_rate or (3e-4 if _given(config) else config.learning_rate)
     by_peak: dict[float, list[nn.Parameter]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 
 from pointsense.errors import UsageError
 from pointsense.model.config import Config
+
+logging.getLogger("timm").setLevel(logging.ERROR)  # that a backbone has no use for a classifier is no news
 
 DEEPEST = 16
 """px: the coarsest stride a pyramid reaches. Deeper features see farther, but each tile must then overlap so far."""
@@ -135,8 +138,7 @@ def build_timm(config: Config, channels: int, *, load: bool, **kwargs: Any) -> t
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "resnet18"
         raise UsageError(f"unknown backbone '{name}': use 'unet' or a timm model, such as {near}")
     overlay: dict[str, Any] = {}
-    if config.weights and name.startswith("mobilenetv2"):
-        # Public checkpoints of this family come from TensorFlow: its padding, its range of input.
+    if config.weights_origin == "tensorflow":
         kwargs["pad_type"] = "same"
         overlay = {"mean": (128 / 255,) * 3, "std": (128 / 255,) * 3}
     if load and config.weights:
@@ -149,6 +151,11 @@ def build_timm(config: Config, channels: int, *, load: bool, **kwargs: Any) -> t
             name, pretrained=fetch, in_chans=channels, pretrained_cfg_overlay=overlay or None, **kwargs
         )
     except Exception as error:
+        if "pad_type" in str(error):
+            raise UsageError(
+                f"weights_origin=tensorflow: timm's '{name}' has no such padding; it is for the MobileNet and "
+                "EfficientNet families"
+            ) from error
         if not fetch:
             raise
         if config.weights:

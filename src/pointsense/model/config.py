@@ -30,6 +30,10 @@ class Config(BaseModel):
     backbone: str = Field("unet", description="'unet' (small, from scratch) or any timm model name")
     pretrained: bool = Field(False, description="ask timm for pretrained weights")
     weights: str = Field("", description="safetensors file with the backbone's weights")
+    weights_origin: Literal["timm", "tensorflow"] = Field(
+        "timm",
+        description="what the weights were trained with: timm's padding and input range, or TensorFlow's",
+    )
     freeze: bool = Field(False, description="train only what comes after the backbone")
     width: int = Field(24, ge=4, description="channels of the decoder (projection, spatial)")
     head: Literal["global", "spatial", "projection"] = "projection"
@@ -43,11 +47,11 @@ class Config(BaseModel):
     stride: int = Field(0, ge=0, description="working pixels a cell of the mass map; 0: from the radius")
 
     # Code
-    axes: int = Field(12, ge=1, description="observation axes, L")
-    measurements: int = Field(20, ge=1, description="measurements an axis, m")
+    axes: int = Field(8, ge=1, description="observation axes, L")
+    measurements: int = Field(12, ge=1, description="measurements an axis, m")
     arc: Literal["full", "half"] = "half"
     channels: Literal["distance", "mass"] = Field("mass", description="what an axis holds (global, spatial)")
-    sensing: Literal["gaussian", "smoothed", "filtered"] = "filtered"
+    sensing: Literal["gaussian", "smoothed", "filtered", "fourier"] = "fourier"
     sensing_sigma: float = Field(0.8, ge=0, description="smoothing of the sensing matrix, in bins")
     sensing_seed: int = 0
     learn_sensing: bool = Field(False, description="let the L1 term train the sensing matrix of the recovery")

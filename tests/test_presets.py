@@ -1,0 +1,89 @@
+"""The paper's systems learn: with all layers free, each memorises a handful of patches."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pointsense.errors import UsageError
+from pointsense.inference.cluster import vote
+from pointsense.inference.patches import decode_patches
+from pointsense.learning.losses import loss
+from pointsense.learning.training import parameter_groups
+from pointsense.model.config import override
+from pointsense.model.network import build_network
+from pointsense.model.presets import PRESETS, fitted_to, preset
+
+PAPER = sorted(set(PRESETS) - {"pointsense"})
+SIDE, PATCHES, STEPS = 64, 16, 100
+
+# A quarter of the paper's patch, with the measurements, the bandwidth and the backbone that go with it; the rest
+# is the preset's own.
+SMALL = {
+    "backbone": "resnet18",
+    "pretrained": False,
+    "freeze": False,
+    "patch": SIDE,
+    "measurements": 28,
+    "bandwidth": 10.0,
+    "batch": PATCHES,
+}
+
+
+def draw_patches() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Images (16, 3, 64, 64) of 1 to 3 dark spots in noise, two bandwidths apart, and their points."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    images, points = [], []
+    for number in range(PATCHES):
+        places: list[np.ndarray] = []
+        while len(places) < 1 + number % 3:
+            place = generator.uniform(5, SIDE - 6, 2)
+            if all(np.hypot(*(place - other)) > 2.2 * SMALL["bandwidth"] for other in places):
+                places.append(place)
+        image = generator.normal(0.5, 0.05, (SIDE, SIDE))
+        for y, x in places:
+            image -= 0.4 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 18)
+        images.append(np.repeat(image[None], 3, axis=0))
+        points.append(torch.from_numpy(np.array(places)).float())
+    return torch.from_numpy(np.stack(images)).float(), points
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_presets_memorise(name):
+    config = override(fitted_to(preset(name), 6.0), SMALL)
+    images, points = draw_patches()
+    torch.manual_seed(0)
+    network = build_network(config, 3).train()
+    optimizer = torch.optim.AdamW(parameter_groups(network, config), weight_decay=0, betas=(0.9, 0.99))
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+        terms = loss(network, network(images), points, config)
+        optimizer.zero_grad()
+        terms.total.backward()
+        optimizer.step()
+
+    network.eval()
+    with torch.no_grad():
+        seen = decode_patches(network, network(images).codes, config)
+    found = vote(seen, config.bandwidth, config.minimum_votes, axes_count=config.axes)
+    near = 0
+    for number, truth in enumerate(points):
+        mine = found.points[found.patch == number]
+        distance = np.linalg.norm(truth.numpy()[:, None] - mine, axis=2)
+        near += int((distance.min(axis=1, initial=np.inf) <= 3).sum())
+    cells = sum(map(len, points))
+    assert near >= 0.95 * cells
+    assert len(found.points) <= 1.1 * cells
+
+
+def test_paper_presets_never_start_from_silent_random_weights(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # as without a network
+    with pytest.raises(UsageError, match=r"--weights FILE .* --set pretrained=false"):
+        build_network(fitted_to(preset("cnncs"), 6.0), 3)
+
+
+def test_all_paper_presets_ask_for_given_weights_and_freeze_them():
+    assert all(preset(name).pretrained and preset(name).freeze for name in PAPER)
