@@ -199,3 +199,10 @@ def test_a_page_without_marks_is_refused(table, tmp_path, capsys):
 
 def test_the_page_of_results_is_up_to_date(table, capsys):
     assert table.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_tiling_smoke_run_finds_the_same_points(real_data, capsys):
+    tiling = __import__("tiling")
+    assert tiling.main(["--smoke"]) == 0
+    assert "of them alike" in capsys.readouterr().out
+    assert tiling.main([]) == 2

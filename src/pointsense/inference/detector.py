@@ -34,6 +34,10 @@ FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
+MARGIN = 2
+"""Windows around a core: one to cover it whole, and one for what atoms outside of it do to those inside."""
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """The device of a name: auto, cpu, cuda, mps.
 
@@ -126,6 +130,11 @@ class Detector:
         return math.lcm(ALIGNMENT, self.config.hop * self.config.stride)
 
     @property
+    def margin(self) -> int:
+        """Working px around a core whose mass can change the points that are recovered in it."""
+        return -(-MARGIN * self.config.window * self.config.stride // self.step) * self.step
+
+    @property
     def halo(self) -> int:
         """Working px around a core that can change what is found in it."""
         if self._halo is None:
@@ -136,7 +145,7 @@ class Detector:
                     f"the backbone '{self.config.backbone}' looks at the whole image at once, so that tiles would "
                     "change its answer; choose one without squeeze-and-excitation or attention"
                 ) from None
-            self._halo = radius + self.config.window * self.config.stride
+            self._halo = radius + self.margin
         return self._halo
 
     def prepare(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
@@ -212,9 +221,8 @@ class Detector:
         return self.detections(found, np.shape(image)[:2], threshold)
 
     def maps(self, image: Tensor, core: int = 1024) -> list[TileMap]:
-        """Mass maps of the tiles of a prepared image (C, H, W), with a margin of one window around each core."""
+        """Mass maps of the tiles of a prepared image (C, H, W), with a margin around each core."""
         stride, step = self.config.stride, self.step
-        margin = -(-self.config.window * stride // step) * step
         found = []
         for tile in tiles(
             image.shape[1], image.shape[2], core=core, halo=self.halo, step=step, fill=ALIGNMENT
@@ -223,7 +231,7 @@ class Detector:
             # No cell is centred on what the image was filled up with.
             mass[-(-(image.shape[1] - tile.box[0]) // stride) :] = 0
             mass[:, -(-(image.shape[2] - tile.box[1]) // stride) :] = 0
-            top, left, bottom, right = tile.around(margin)
+            top, left, bottom, right = tile.around(self.margin)
             bottom, right = (-(-end // stride) * stride for end in (bottom, right))
             rows = slice((top - tile.box[0]) // stride, (bottom - tile.box[0]) // stride)
             columns = slice((left - tile.box[1]) // stride, (right - tile.box[1]) // stride)

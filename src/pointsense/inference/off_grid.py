@@ -24,7 +24,7 @@ from pointsense.encoding import ProjectionCode
 CAP = 1.1
 """A point has the mass of one cell; the surplus allows for regression noise.  Two cells need two atoms."""
 
-ROUNDS, SLIDES, MERGES = 4, 12, 4
+ROUNDS, SLIDES, MERGES = 3, 12, 2
 
 REACH = 3.0
 """Cells within which codes of atoms overlap, so that a wrong number of them explains the codes almost as well."""
@@ -153,38 +153,37 @@ def recover_measure(
     problem = _Problem(code, codes, blur)
     p = codes.new_zeros(0, 2) if start is None else start.to(codes)
     # Guesses begin without mass and slide to what the codes support.
-    mass = codes.new_zeros(len(p))
-    if len(p):
-        p, mass = _settled(problem, p, mass, floor, cap)
+    p, mass = _settled(problem, p, codes.new_zeros(len(p)), floor, cap)
+    # The number of rounds is fixed: what is found in one place must not depend on how soon others are done.
     for _ in range(ROUNDS):
         certificate = problem.certificate(problem.residual(p, mass))
         # A strong peak has side lobes: they wait until it is explained.
         lead = F.max_pool2d(certificate[None, None], 9, 1, 4)[0, 0] / 2
         new = local_maxima(torch.where(certificate >= lead, certificate, 0.0), floor)
-        if not len(new):
-            break
         p = torch.cat([p, subcell(certificate, new)])
         mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=cap)])
         p, mass = _settled(problem, p, mass, floor, cap)
-    return _with_evidence(problem, p, mass)
+    p, mass = _slide(problem, p, mass, cap)
+    return _with_evidence(problem, p[mass >= floor], mass[mass >= floor])
 
 
 def _settled(problem: _Problem, p: Tensor, mass: Tensor, floor: float, cap: float) -> tuple[Tensor, Tensor]:
     """Slide, without atoms that turn out faint, and with as many as there are cells."""
     for _ in range(MERGES):
         p, mass = _slide(problem, p, mass, cap)
-        p, mass = p[mass >= floor], mass[mass >= floor]
-        pairs = _superfluous(p, mass)
-        if not len(pairs):
-            return p, mass
-        first, second = pairs.T
-        total = mass[first] + mass[second]
-        p[first] = (p[first] * mass[first, None] + p[second] * mass[second, None]) / total[:, None]
-        mass[first] = total
-        keep = torch.ones(len(p), dtype=torch.bool, device=p.device)
-        keep[second] = False
-        p, mass = p[keep], mass[keep]
-    return _slide(problem, p, mass, cap)
+        p, mass = _merged(p[mass >= floor], mass[mass >= floor])
+    return p, mass
+
+
+def _merged(p: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Superfluous pairs made one: the mass of both at their centre of mass."""
+    first, second = _superfluous(p, mass).T
+    total = mass[first] + mass[second]
+    p[first] = (p[first] * mass[first, None] + p[second] * mass[second, None]) / total[:, None]
+    mass[first] = total
+    keep = torch.ones(len(p), dtype=torch.bool, device=p.device)
+    keep[second] = False
+    return p[keep], mass[keep]
 
 
 def _superfluous(p: Tensor, mass: Tensor) -> Tensor:

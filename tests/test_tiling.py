@@ -1,0 +1,35 @@
+"""Tiles change nothing: the same points whatever the size of their cores."""
+
+import numpy as np
+import pytest
+
+from pointsense.datasets.synthetic import draw_image
+from pointsense.evaluation import match
+from pointsense.inference.tiles import tiles, without_seam_doubles
+
+
+@pytest.mark.parametrize("core", [64, 200])
+def test_points_do_not_depend_on_the_tiles(detector, core):
+    """Seen from above the noise, where the tiny model finds much that is no cell, too."""
+    image, _ = draw_image(420, seed=1, slide=0, number=0)
+    image = image[:390]
+    whole = detector.predict(image, threshold=0.3, tile=1024)
+    found = detector.predict(image, threshold=0.3, tile=core)
+    same = match(whole.points, found.points, 0.5).true_positives
+    assert len(whole) > 50
+    assert same >= 0.99 * max(len(whole), len(found))
+
+
+def test_every_pixel_has_one_owner():
+    owned = np.zeros((130, 95), int)
+    for tile in tiles(130, 95, core=40, halo=16, step=16, fill=16):
+        top, left, bottom, right = tile.core
+        owned[top:bottom, left:right] += 1
+        assert tile.box[0] <= top <= bottom <= tile.box[2]
+        assert all(edge % 16 == 0 for edge in tile.box)
+    assert (owned == 1).all()
+
+
+def test_doubles_at_a_seam_go_and_pairs_within_a_tile_stay():
+    points = np.array([[10.0, 10.0], [10.4, 10.0], [10.0, 50.0], [10.0, 50.6]])
+    assert without_seam_doubles(points, np.array([0, 1, 2, 2])).tolist() == [True, False, True, True]
