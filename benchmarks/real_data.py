@@ -5,6 +5,8 @@
     python benchmarks/real_data.py icpr2012 --variant heatmap   the same network, trained on a heat map
     python benchmarks/real_data.py --smoke                      a tiny synthetic set, to see that all runs
 
+    python benchmarks/real_data.py --rescore                    the trained models that are there, decoded anew
+
 The sets lie in the folder named by --data or by the environment variable POINTSENSE_DATA. What has a JSON is
 skipped; an interrupted training goes on where it was. `benchmarks/table.py` makes the table of docs/results.md.
 """
@@ -307,15 +309,33 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found, "commit": commit}
 
 
+def rechosen(
+    task: Task, dataset: Dataset, run: Path, metrics: dict[str, Any]
+) -> tuple[Detector, dict[str, Any]]:
+    """A trained model with blur and threshold chosen anew on its own selection part, and its metrics."""
+    from pointsense.inference.detector import Detector
+    from pointsense.learning.selection import Selection
+
+    detector = Detector.load(run)
+    samples = [sample for sample in dataset.train if sample.name in set(metrics["selection"]["images"])]
+    chosen = Selection(samples, [read_image(sample.path) for sample in samples], task.radius).choose(detector)
+    threshold = round(chosen.threshold.threshold, 4)
+    detector.config = override(detector.config, {"blur": chosen.blur, "threshold": threshold})
+    return detector, metrics | {"selection": metrics["selection"] | {"f1": chosen.threshold.f1}}
+
+
 def run_task(
-    name: str, task: Task, data: Path, run: Path, request: dict[str, Any], variant: str, overwrite: bool
+    name: str, task: Task, data: Path, run: Path, request: dict[str, Any], asked: argparse.Namespace
 ) -> dict[str, Any]:
     """Train, predict and score one task; return what its JSON holds."""
     from pointsense.inference.detector import Detector
 
     dataset = task.load(data)
-    metrics = train_or_resume(task, dataset, run, request, data, overwrite)
-    detector = Detector.load(run)
+    if asked.rescore:
+        detector, metrics = rechosen(task, dataset, run, json.loads((run / "metrics.json").read_text()))
+    else:
+        metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite)
+        detector = Detector.load(run)
     config = detector.config
     cases, seconds = predict(detector, dataset.val)
     report = evaluate(cases, task.radius, threshold=config.threshold, protocol=PROTOCOL)
@@ -324,7 +344,7 @@ def run_task(
     decoders |= compare_decoders(detector, dataset, metrics["selection"]["images"], task.radius)
     return {
         "set": name,
-        "variant": variant,
+        "variant": asked.variant,
         "dataset": task.folder,
         "class": task.class_name,
         "split": task.split,
@@ -371,6 +391,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="limit of each training [the set's own]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overwrite", action="store_true", help="train and score again what has a JSON")
+    parser.add_argument("--rescore", action="store_true", help="choose and score again, without training")
     parser.add_argument("--smoke", action="store_true", help="a tiny synthetic set; folders not named vanish")
     return parser.parse_args(arguments)
 
@@ -380,7 +401,10 @@ def run_all(arguments: argparse.Namespace, tasks: dict[str, Task], data: Path, o
     for name, task in tasks.items():
         stem = result_name(name, arguments.variant, arguments.seed)
         path = out / f"{stem}.json"
-        if path.exists() and not arguments.overwrite:
+        if arguments.rescore and not (runs / stem / "metrics.json").exists():
+            print(f"{stem}: {runs / stem} holds no finished training, skipped")
+            continue
+        if path.exists() and not (arguments.overwrite or arguments.rescore):
             print(f"{stem}: {path} is there, skipped (--overwrite does it again)")
             continue
         request = {
@@ -391,7 +415,7 @@ def run_all(arguments: argparse.Namespace, tasks: dict[str, Task], data: Path, o
             | parse_settings(arguments.settings),
         }
         print(f"{stem}: at most {request['minutes']:g} minutes of training", flush=True)
-        result = run_task(name, task, data, runs / stem, request, arguments.variant, arguments.overwrite)
+        result = run_task(name, task, data, runs / stem, request, arguments)
         write_json(path, result)
         f1s = ", ".join(f"{key} {scores['overall']['f1']:.3f}" for key, scores in result["decoders"].items())
         print(f"{stem}: F1 {f1s}; written to {path}", flush=True)

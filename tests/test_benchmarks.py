@@ -79,6 +79,10 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
     again = json.loads(path.read_text())
     assert again["training"] == written["training"]  # its seconds, too: the finished model was taken
     assert again["decoders"] == written["decoders"]
+    with monkeypatch.context() as patched:
+        patched.setattr("pointsense.learning.fit.train", train)
+        assert real_data.main([*arguments, "--rescore"]) == 0
+    assert json.loads(path.read_text())["decoders"] == written["decoders"]
     path.unlink()
     assert real_data.main([*arguments, "--minutes", "7"]) == 2
     assert "holds a training with other settings; give --overwrite" in capsys.readouterr().err

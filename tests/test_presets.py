@@ -87,3 +87,13 @@ def test_paper_presets_never_start_from_silent_random_weights(monkeypatch):
 
 def test_all_paper_presets_ask_for_given_weights_and_freeze_them():
     assert all(preset(name).pretrained and preset(name).freeze for name in PAPER)
+
+
+def test_a_recovery_that_does_not_converge_is_said_once(caplog):
+    config = override(fitted_to(preset("ecnncs-2"), 6.0), SMALL | {"recovery": "ista", "recovery_steps": 3})
+    network = build_network(config, 3)
+    _, codes = network.code.encode(draw_patches()[1][:2])
+    for _ in range(2):
+        network.code.recover(codes.clone().requires_grad_())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "raise max_iter, or use method='auto'" in caplog.text

@@ -36,8 +36,8 @@ class ThresholdChoice:
 
     Attributes
     ----------
-    threshold, f1 : float
-        The threshold and the pooled F1 at it, on the cases it was chosen on.
+    threshold, precision, recall, f1 : float
+        The threshold and the pooled scores at it, on the cases it was chosen on.
     average_precision : float
         Area under the precision-recall curve, precision made non-increasing in recall.
     curve : tuple of CurvePoint
@@ -45,6 +45,8 @@ class ThresholdChoice:
     """
 
     threshold: float
+    precision: float
+    recall: float
     f1: float
     average_precision: float
     curve: tuple[CurvePoint, ...]
@@ -107,14 +109,17 @@ def best_threshold(
         candidates = _quantiles(pooled)
     curve = tuple(at(threshold) for threshold in np.unique(candidates))
     if not curve:
-        return ThresholdChoice(0.0, at(math.inf).f1, 0.0, ())
+        nothing = at(math.inf)
+        return ThresholdChoice(0.0, nothing.precision, nothing.recall, nothing.f1, 0.0, ())
     low, high = _widest_plateau(curve, pooled, tolerance)
     chosen = at((low + high) / 2)
     best = max(point.f1 for point in curve)
     if chosen.f1 < best - tolerance:  # a dip between two candidates
         near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - tolerance]
         chosen = min(near, key=lambda point: abs(point.threshold - chosen.threshold))
-    return ThresholdChoice(chosen.threshold, chosen.f1, _average_precision(curve), curve)
+    return ThresholdChoice(
+        chosen.threshold, chosen.precision, chosen.recall, chosen.f1, _average_precision(curve), curve
+    )
 
 
 def _quantiles(scores: np.ndarray) -> np.ndarray:

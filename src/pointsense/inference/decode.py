@@ -32,9 +32,9 @@ class Found:
     points : (K, 2)
         (y, x) in working px.
     scores : (K,)
-        Mass: 1 for a certain cell.
+        The mass that the codes support: about 1 for a certain cell.
     votes : (K,)
-        Axes whose own codes hold at least half of the score.
+        Axes whose own codes hold at least half of the point's mass.
     spread : (K,)
         Root mean square distance by which the axes disagree on the position, in working px.
     """
@@ -108,7 +108,7 @@ def decode_windows(
         heights = smoothed(mass, min(config.blur, 0.5))
         start = subcell(heights, local_maxima(heights, FLOOR / 2))
     measure = recover_measure(code, codes, start=start, blur=config.blur, floor=FLOOR)
-    scores = measure.masses.cpu().numpy().astype(float)
+    scores = measure.supported.cpu().numpy().astype(float)
     votes = (measure.axis_masses >= measure.masses[:, None] / 2).sum(1).cpu().numpy()
     # An axis sees one of the two coordinates: the mean square of its offsets is half of the distance's.
     offsets = measure.axis_offsets.clamp(-config.window / 4, config.window / 4)

@@ -50,6 +50,11 @@ class Measure:
     axis_masses: Tensor
     axis_offsets: Tensor
 
+    @property
+    def supported(self) -> Tensor:
+        """Mass (K,) that all axes' codes support at the positions; unlike `masses` not capped, so that it ranks."""
+        return self.axis_masses.mean(1)
+
 
 class _Problem:
     """Codes of one image, the residual, and what single atoms contribute to it."""

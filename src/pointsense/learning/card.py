@@ -16,7 +16,8 @@ def model_card(detector: Detector, metrics: dict[str, Any], dataset: Dataset) ->
     pixel = f"{dataset.um_per_px:g} um" if dataset.um_per_px else "not stated"
     return f"""# pointsense model: {detector.class_name or "points"}
 
-Finds {detector.class_name or "objects"} as points (y, x) in microscopy images.
+Finds {f"objects of the class '{detector.class_name}'" if detector.class_name else "objects"} as points (y, x) in
+microscopy images.
 
     pointsense predict IMAGES --model THIS_FOLDER --out DIR
 
@@ -36,7 +37,7 @@ Finds {detector.class_name or "objects"} as points (y, x) in microscopy images.
 
 ## Scores
 On the selection part of the training images, on which stopping, decoder and threshold were chosen (so these
-figures flatter): F1 {chosen["f1"]:.3f}, precision {chosen["precision"] or 0:.3f}, recall {chosen["recall"]:.3f} at the
+figures flatter): F1 {chosen["f1"]:.3f}, precision {chosen["precision"]:.3f}, recall {chosen["recall"]:.3f} at the
 threshold {chosen["threshold"]:g}. Use `pointsense evaluate` on images that were not trained on.
 
 ## Licence

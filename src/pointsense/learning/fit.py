@@ -326,16 +326,15 @@ def _fields(
 
 
 def _selection_metrics(chosen: Choice, threshold: float) -> dict[str, Any]:
-    curve = chosen.threshold.curve  # empty where nothing was found at all
-    at = min(curve, key=lambda point: abs(point.threshold - threshold)) if curve else None
+    choice = chosen.threshold
     return {
-        "f1": chosen.threshold.f1,
-        "average_precision": chosen.threshold.average_precision,
-        "precision": at.precision if at else None,
-        "recall": at.recall if at else 0.0,
+        "f1": choice.f1,
+        "average_precision": choice.average_precision,
+        "precision": choice.precision,
+        "recall": choice.recall,
         "threshold": threshold,
         "blur": chosen.blur,
-        "curve": [asdict(point) for point in curve],
+        "curve": [asdict(point) for point in choice.curve],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from pointsense.encoding import CapacityWarning, ObservationAxes, measure, sensing_matrix
 from pointsense.model.config import Config
-from pointsense.recovery import LISTA, SparseRecovery
+from pointsense.recovery import LISTA, ConvergenceWarning, SparseRecovery
+
+log = logging.getLogger(__name__)
 
 
 class PatchCode(nn.Module):
@@ -25,6 +28,7 @@ class PatchCode(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
+        self.told = False
         self.axes = ObservationAxes(config.patch, config.patch, config.axes, arc=config.arc)
         self.channels = config.channels
         self.shape = (config.axes, 1 if config.channels == "distance" else 2, config.measurements)
@@ -69,5 +73,17 @@ class PatchCode(nn.Module):
         return signal, measure(signal, self.sensing_matrix)
 
     def recover(self, codes: Tensor) -> Tensor:
-        """Sparse signals (B, L, C, n) of codes (B, L, C, m), eq. (4); differentiable by the chosen rule."""
-        return self.recovery(codes)
+        """Sparse signals (B, L, C, n) of codes (B, L, C, m), eq. (4); differentiable by the chosen rule.
+
+        That a solver ran out of iterations is logged the first time: training would repeat it every step.
+        """
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", ConvergenceWarning)
+            signal = self.recovery(codes)
+        for warning in said:
+            if not issubclass(warning.category, ConvergenceWarning):
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            elif not self.told:
+                self.told = True
+                log.warning("recovery in training: %s (said once)", warning.message)
+        return signal
