@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from pointsense.datasets import Sample, load_dataset
-from pointsense.datasets.synthetic import RADIUS_PX, make_synthetic
+from pointsense.datasets.synthetic import RADIUS_PX, draw_image, make_synthetic
 from pointsense.errors import DataError, UsageError
-from pointsense.inference.detector import Detector
+from pointsense.evaluation import match
 from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Crops, Field, cut
 from pointsense.learning.fit import train
@@ -171,21 +171,26 @@ def test_a_killed_training_ends_as_an_unbroken_one(data, tmp_path):
     assert (broken / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
 
-def test_other_codes_give_other_points(data, tmp_path):
-    """The points come from the codes: with another image's, they are the other image's."""
-    fitted(data, tmp_path / "run")
-    detector = Detector.load(tmp_path / "run", device="cpu")
-    detector.config = override(detector.config, {"threshold": 0.5, "blur": 0.0})
+def test_points_of_given_codes(detector):
+    detector = replace(detector, config=override(detector.config, {"threshold": 0.5, "blur": 0.0}))
     code = detector.network.code
-    ours = torch.tensor([[10.0, 10.0], [30.0, 20.0]])
-    theirs = torch.tensor([[20.0, 35.0], [40.0, 40.0]])
+    points = torch.tensor([[10.0, 10.0], [30.0, 20.0]])
     lattice = code.lattice(48, 48)
-
-    def codes(points):
-        signal = code.signals(points, torch.ones(2), lattice) @ code.sensing_matrix.T
-        return signal.permute(1, 2, 0).reshape(code.numbers, *lattice)
-
+    signal = code.signals(points, torch.ones(2), lattice) @ code.sensing_matrix.T
+    codes = signal.permute(1, 2, 0).reshape(code.numbers, *lattice)
     stride = detector.config.stride
-    for points in (ours, theirs):
-        found = detector.decode(codes(points)).points
-        np.testing.assert_allclose(found, (points.numpy() + 0.5) * stride - 0.5, atol=0.75)
+    found = detector.decode(codes).points
+    np.testing.assert_allclose(found, (points.numpy() + 0.5) * stride - 0.5, atol=0.75)
+
+
+def test_another_images_codes_give_that_images_points(detector):
+    """Nothing but the codes decides: the detections go where they come from."""
+    detector = replace(detector, config=override(detector.config, {"threshold": 0.3}))
+    images = [draw_image(96, seed=5, slide=0, number=number)[0] for number in (0, 1)]
+    codes = [detector.map(detector.prepare(image))[0] for image in images]
+    own = [detector.predict(image, decoder="codes").points for image in images]
+    assert min(len(points) for points in own) >= 3
+    for k in (0, 1):
+        found = detector.decode(codes[k]).points
+        np.testing.assert_allclose(found, own[k], atol=1e-3)
+        assert match(own[1 - k], found, 2.0).true_positives < 0.5 * len(found)

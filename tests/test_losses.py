@@ -1,0 +1,98 @@
+"""The loss of eq. (3) against its definition, term by term."""
+
+import pytest
+import torch
+
+from pointsense.learning.losses import loss
+from pointsense.model.config import override
+from pointsense.model.network import Output, build_network
+from pointsense.model.presets import fitted_to, preset
+from pointsense.recovery import lasso
+
+POINTS = [torch.tensor([[20.0, 30.0], [40.0, 12.0]]), torch.zeros(0, 2)]
+
+
+def patch_setup(**changes):
+    small = {"backbone": "unet", "pretrained": False, "freeze": False, "patch": 64, "axes": 6}
+    config = override(fitted_to(preset("ecnncs-2"), 6.0), small | {"measurements": 40} | changes)
+    return config, build_network(config, 3)
+
+
+def projection_setup(**changes):
+    config = override(fitted_to(preset("pointsense"), 6.0), {"width": 8} | changes)
+    network = build_network(config, 1)
+    mass = torch.rand(2, 1, 36, 36, generator=torch.Generator().manual_seed(0)) * 0.1
+    mass.requires_grad_()
+    return config, network, Output(network.code.measure(mass), mass.sum((1, 2, 3)), mass)
+
+
+def test_patch_loss_is_eq_3_with_the_count():
+    config, network = patch_setup(alpha=1.3, beta=0.2)
+    signal, codes = network.code.encode(POINTS)
+    noise = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
+    output = Output(codes + noise, torch.tensor([2.5, 0.3]))
+    terms = loss(network, output, POINTS, config)
+    recovered = lasso(codes + noise, network.code.sensing_matrix, config.lam, method="homotopy").code
+    l1 = (recovered - signal).abs().sum() / 2  # averaged over the two patches, summed within
+    assert terms.l2.item() == pytest.approx(noise.square().sum().item() / 4)
+    assert terms.l1.item() == pytest.approx(l1.item(), rel=1e-3)
+    assert terms.count.item() == pytest.approx(0.2**2 * (0.5**2 + 0.3**2) / 4)
+    total = terms.l2 + 1.3 * terms.l1 + terms.count
+    assert terms.total.item() == pytest.approx(total.item())
+
+
+def test_without_alpha_nothing_is_recovered(monkeypatch):
+    config, network = patch_setup(alpha=0.0)
+    monkeypatch.setattr(network.code, "recover", None)
+    _, codes = network.code.encode(POINTS)
+    terms = loss(network, Output(codes, torch.tensor([2.0, 0.0])), POINTS, config)
+    assert terms.total.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_projection_l2_is_taken_between_codes():
+    config, network, output = projection_setup(beta=0.0)
+    code, stride = network.code, config.stride
+    cells = [
+        torch.tensor([[5.0, 7.0], [20.0, 30.0]]),
+        torch.zeros(0, 2),
+    ]  # on cells, where splatting is exact
+    terms = loss(network, output, [(c + 0.5) * stride - 0.5 for c in cells], config)
+    lattice = output.codes.shape[2:]
+    by_hand = 0.0
+    for number, c in enumerate(cells):
+        target = code.signals(c, torch.ones(len(c)), lattice) @ code.sensing_matrix.T
+        by_hand += (code.per_axis(output.codes)[number] - target).square().sum().item() / 2
+    assert terms.l2.item() == pytest.approx(by_hand / 2, rel=1e-3)
+    assert terms.total.item() == terms.l2.item()
+
+
+def test_mass_at_the_points_has_no_loss():
+    config, network, _ = projection_setup()
+    mass = torch.zeros(2, 1, 36, 36)
+    mass[0, 0, 5, 7] = mass[0, 0, 20, 30] = 1.0
+    cells = torch.tensor([[5.0, 7.0], [20.0, 30.0]])
+    output = Output(network.code.measure(mass), mass.sum((1, 2, 3)), mass)
+    points = [(cells + 0.5) * config.stride - 0.5, torch.zeros(0, 2)]
+    assert loss(network, output, points, config).total.item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("backward", ["exact", "paper"])
+def test_the_l1_term_reaches_the_mass_map(backward):
+    config, network, output = projection_setup(alpha=1.0, backward=backward, lam=0.01)
+    terms = loss(network, output, POINTS, config)
+    (gradient,) = torch.autograd.grad(terms.l1, output.mass)
+    assert terms.l1 > 0
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().max() > 0
+
+
+def test_heat_map_loss_is_least_at_its_spots_and_takes_empty_crops():
+    config, network, output = projection_setup(target="heatmap")
+    grid = torch.stack(torch.meshgrid(torch.arange(36.0), torch.arange(36.0), indexing="ij"), -1)
+    maps = torch.zeros(2, 1, 36, 36)
+    for p in (POINTS[0] + 0.5) / config.stride - 0.5:
+        maps[0, 0] = torch.maximum(maps[0, 0], torch.exp(-(grid - p).square().sum(-1) / 2))
+    right = loss(network, output._replace(mass=maps), POINTS, config).total
+    for wrong in (output.mass.detach(), maps.roll(4, 2), 0.3 * maps):
+        assert loss(network, output._replace(mass=wrong), POINTS, config).total > right
+    assert right.isfinite()
