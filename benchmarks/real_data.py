@@ -3,9 +3,8 @@
     python benchmarks/real_data.py                              every set of TASKS, the default preset
     python benchmarks/real_data.py vgg_cells bccd               these; bccd stands for bccd-WBC and bccd-RBC
     python benchmarks/real_data.py icpr2012 --variant heatmap   the same network, trained on a heat map
-    python benchmarks/real_data.py --smoke                      a tiny synthetic set, to see that all runs
-
     python benchmarks/real_data.py --rescore                    the trained models that are there, decoded anew
+    python benchmarks/real_data.py --smoke                      a tiny synthetic set, to see that all runs
 
 The sets lie in the folder named by --data or by the environment variable POINTSENSE_DATA. What has a JSON is
 skipped; an interrupted training goes on where it was. `benchmarks/table.py` makes the table of docs/results.md.
@@ -319,8 +318,7 @@ def rechosen(
     detector = Detector.load(run)
     samples = [sample for sample in dataset.train if sample.name in set(metrics["selection"]["images"])]
     chosen = Selection(samples, [read_image(sample.path) for sample in samples], task.radius).choose(detector)
-    threshold = round(chosen.threshold.threshold, 4)
-    detector.config = override(detector.config, {"blur": chosen.blur, "threshold": threshold})
+    detector.config = chosen.applied_to(detector.config)
     return detector, metrics | {"selection": metrics["selection"] | {"f1": chosen.threshold.f1}}
 
 

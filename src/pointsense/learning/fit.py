@@ -32,7 +32,7 @@ from pointsense.learning.run_folder import (
 )
 from pointsense.learning.selection import Choice, Selection, draw_selection
 from pointsense.learning.training import Training, pick_precision
-from pointsense.model.config import Config, override
+from pointsense.model.config import Config
 from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork, build_network
 from pointsense.model.presets import fitted_to
 
@@ -166,10 +166,9 @@ def train(
 
     training.averaged.load_state_dict(course.best)
     chosen = selection.choose(detector)
-    threshold = round(chosen.threshold.threshold, 4)
-    detector.config = override(config, {"blur": chosen.blur, "threshold": threshold})
+    detector.config = chosen.applied_to(config)
     metrics = {
-        "selection": _selection_metrics(chosen, threshold)
+        "selection": _selection_metrics(chosen, detector.config.threshold)
         | {"best_step": course.state.best_step, "images": request["selection"]},
         "train_images": request["fit"],
         "steps": course.state.step,

@@ -85,6 +85,10 @@ class Choice:
     threshold: ThresholdChoice
     merit: float
 
+    def applied_to(self, config: Config) -> Config:
+        """`config` with the chosen blur and threshold."""
+        return override(config, {"blur": self.blur, "threshold": round(self.threshold.threshold, 4)})
+
 
 class Selection:
     """The selection images, and the scores of a detector on them.
