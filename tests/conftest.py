@@ -1,8 +1,18 @@
 """A tiny synthetic set and a tiny model trained on it, once for all tests that need one."""
 
+import hashlib
+import os
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# numba looks at the file of a compiled function alone, not at those of the functions that it calls: a cache for each
+# state of the sources, so that no test runs code of yesterday.
+_sources = sorted((ROOT / "src" / "pointsense" / "recovery" / "compiled").glob("*.py"))
+_digest = hashlib.sha256(b"".join(path.read_bytes() for path in _sources)).hexdigest()[:16]
+os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "numba" / _digest)
 
 
 @pytest.fixture(scope="session")

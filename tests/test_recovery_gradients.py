@@ -272,7 +272,7 @@ def test_dtypes_are_kept_and_autocast_does_no_harm(dtype, backward):
     ("options", "text"),
     [
         ({"backward": "implicit"}, "backward must be one of exact, paper, unrolled, got 'implicit'"),
-        ({"method": "omp"}, "method must be one of auto, ista, fista, homotopy, dal, got 'omp'"),
+        ({"method": "omp"}, "method must be one of auto, active_set, homotopy, fista, ista, dal, got 'omp'"),
         ({"ridge": -1.0}, "ridge must be 0 or more"),
         ({"backward": "unrolled", "method": "dal"}, "goes with method auto, fista or ista, got 'dal'"),
     ],

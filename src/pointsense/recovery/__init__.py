@@ -1,19 +1,15 @@
 """Sparse recovery: solvers of the lasso with certificates, and a differentiable layer around them.
 
-Liftable: needs torch and numpy, and a copy of this folder works under any name. See docs/recovery.md.
+Liftable: needs torch and numpy (and numba, for speed, where it is installed); a copy of this folder works under
+any name. See docs/recovery.md.
 """
 
+from .certificate import duality_gap, lam_max, objective, relative_gap
 from .greedy import omp
 from .layer import SparseRecovery
 from .lista import LISTA
-from .problem import (
-    LassoResult,
-    duality_gap,
-    lam_from_noise,
-    lam_max,
-    objective,
-    relative_gap,
-)
+from .noise import debias, lam_from_noise, weights_from_noise
+from .problem import LassoResult, Status
 from .solve import ConvergenceWarning, lasso, sparse_code
 
 __all__ = [
@@ -21,6 +17,8 @@ __all__ = [
     "ConvergenceWarning",
     "LassoResult",
     "SparseRecovery",
+    "Status",
+    "debias",
     "duality_gap",
     "lam_from_noise",
     "lam_max",
@@ -29,4 +27,5 @@ __all__ = [
     "omp",
     "relative_gap",
     "sparse_code",
+    "weights_from_noise",
 ]

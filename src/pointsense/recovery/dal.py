@@ -14,7 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .problem import relative_gap, soft_threshold
+from .certificate import relative_gap
+from .problem import Problem, soft_threshold
 
 GROWTH = 2.0
 ARMIJO = 1e-4
@@ -22,25 +23,29 @@ HALVINGS = 30
 CHUNK_ENTRIES = 1 << 22
 
 
-def dal(
-    X: Tensor, D: Tensor, lam: Tensor, start: Tensor | None, tol: float, max_iter: int
-) -> tuple[Tensor, Tensor]:
+def dal(problem: Problem, tol: float, max_iter: int) -> tuple[Tensor, Tensor]:
     """Solve every right-hand side to a relative gap of `tol`; each is in its own round.
 
     Parameters
     ----------
-    X : Tensor, (B, m)
-    D : Tensor, (m, n)
-    lam : Tensor, (B,)
-    start : Tensor, (B, n), or None
+    problem : Problem
+        Of B right-hand sides and n columns, without bounds.
 
     Returns
     -------
     code : Tensor, (B, n)
     iterations : Tensor, (B,), int64
         Newton steps and multiplier updates.
+
+    Raises
+    ------
+    ValueError
+        If the problem has bounds.
     """
-    code = X.new_zeros(len(X), D.shape[1]) if start is None else start.clone()
+    if problem.positive or problem.upper is not None:
+        raise ValueError("method 'dal' knows neither positive nor upper: use 'auto'")
+    X, D, lam = problem.X, problem.D, problem.lam
+    code = X.new_zeros(len(X), D.shape[1]) if problem.start is None else problem.start.clone()
     rows = torch.arange(len(X), device=X.device)
     iterations = torch.full_like(rows, max_iter)
     unit = (X @ D).abs().amax(-1, keepdim=True)  # lam_max: makes the first penalty independent of units

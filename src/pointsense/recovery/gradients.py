@@ -8,7 +8,14 @@ For a loss with gradient g = da_p, let r = x - D a and u = M g. Then
     dD_q = 0                              eq. (7)
     dlam = -s^T u                         (not in the paper)
 
-The paper's approximation, eqs. (8) and (9), is the same with u = g, and so is its counterpart for the weight.
+A column at its upper bound, a_b = s_b upper_b, is not in p and not in s, but D_b a_b is part of what D a explains:
+the second term of (6) is over all columns, and
+
+    dupper_b = s_b (da_b - D_b^T D_p u).
+
+The paper's approximation, eqs. (8) and (9), is the same with u = g, and so is its counterpart for the weight. For x
+that is the Gauss-Newton direction: moving x by -D_p g moves a_p by exactly -g while the support holds. All of it
+equals the derivative of one ISTA step of unit length at the solution.
 """
 
 from __future__ import annotations
@@ -21,75 +28,107 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .support import solve_on_support
+from . import compiled
+from .problem import GRAM_LIMIT
+from .supports import Supports
+from .systems import solve_on_support
 
 _said_singular = False
 
 
-class _SupportRule(Function):
-    """Pass a solution through; pull its gradient back to x, D and lam by a rule for u."""
+class SupportRule(Function):
+    """Pass a solution through; pull its gradient back to x, D, lam and upper by the exact or the paper's rule."""
 
     @staticmethod
-    def forward(ctx: Any, X: Tensor, D: Tensor, lam: Tensor, code: Tensor, ridge: float) -> Tensor:
-        ctx.save_for_backward(X, D, lam, code)
-        ctx.ridge = ridge
-        return code.to(X.dtype)
+    def forward(
+        ctx: Any,
+        X: Tensor,
+        D: Tensor,
+        lam: Tensor,
+        upper: Tensor | None,
+        code: Tensor,
+        supports: Supports,
+        exact: bool,
+        ridge: float,
+        backend: str,
+    ) -> Tensor:
+        """Code (B, n), in the dtype of X (B, m). Kept are X, D, the code and its supports."""
+        out = code.to(X.dtype, copy=True)
+        ctx.save_for_backward(X, D, out, supports.sizes, supports.members, supports.inverse)
+        ctx.exact, ctx.ridge, ctx.backend, ctx.lam_dtype = exact, ridge, backend, lam.dtype
+        ctx.upper_dtype = None if upper is None else upper.dtype
+        return out
 
     @staticmethod
-    def solve(D: Tensor, support: Tensor, g: Tensor, ridge: float) -> Tensor:
-        raise NotImplementedError
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        X, D, code, *supports = ctx.saved_tensors
+        need_x, need_D, need_lam, need_upper = ctx.needs_input_grad[:4]
+        in_rows = compiled.serves(ctx.backend, X) and D.shape[1] <= GRAM_LIMIT
+        pull_back = _in_rows if in_rows else _in_batch
+        dx, dD, dlam = pull_back(X, D, code, grad, Supports(*supports), ctx.exact, ctx.ridge, need_D)
+        d_upper = None
+        if need_upper:
+            resting = torch.sign(code).masked_fill(Supports(*supports).mask(D.shape[1]), 0).double()
+            d_upper = (resting * (grad.double() - dx @ D.double())).sum(0).to(ctx.upper_dtype)
+        return (
+            dx.to(X.dtype) if need_x else None,
+            dD.to(D.dtype) if dD is not None else None,
+            dlam.to(ctx.lam_dtype) if need_lam else None,
+            d_upper,
+            *[None] * 5,
+        )
 
-    @classmethod
-    def pull_back(cls, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        X, D, lam, code = ctx.saved_tensors
-        X64, D64, a = X.double(), D.double(), code.double()
-        support = a != 0
-        u = cls.solve(D64, support, grad.double() * support, ctx.ridge)  # (B, n), zero off the support
-        along = u @ D64.T  # D_p u
-        need_x, need_D, need_lam = ctx.needs_input_grad[:3]
-        dx = along.to(X.dtype) if need_x else None  # eq. (5), (8)
-        dD = None
-        if need_D:
-            residual = X64 - a @ D64.T
-            dD = (residual.T @ u - along.T @ a).to(D.dtype)  # eq. (6), (7), (9)
-        dlam = -(torch.sign(a) * u).sum(-1).to(lam.dtype) if need_lam else None
-        return dx, dD, dlam, None, None
 
-
-class ExactRule(_SupportRule):
-    """Equations (5)-(7): u = (D_p^T D_p + ridge I)^-1 g, in float64."""
-
-    @staticmethod
-    def solve(D: Tensor, support: Tensor, g: Tensor, ridge: float) -> Tensor:
-        u, singular = solve_on_support(D, support, g, ridge)
+def _in_batch(
+    X: Tensor,
+    D: Tensor,
+    code: Tensor,
+    grad: Tensor,
+    supports: Supports,
+    exact: bool,
+    ridge: float,
+    need_D: bool,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """dx (B, m), dD (m, n) or None, dlam (B,), in float64, by products of whole matrices."""
+    X, D, a, grad = X.double(), D.double(), code.double(), grad.double()
+    support = supports.mask(D.shape[1])
+    u = grad * support
+    if exact and supports.inverse is not None and ridge == 0:
+        u = supports.multiply_inverse(u)
+    elif exact:
+        u, singular = solve_on_support(D, support, u, ridge)
         if bool(singular.any()):
             _say_singular()
-        return u
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return ExactRule.pull_back(ctx, grad)
-
-
-class PaperRule(_SupportRule):
-    """Equations (8) and (9): u = g, that is D_p^T D_p taken for the identity.
-
-    For x this is the Gauss-Newton direction: moving x by -D_p g moves a_p by exactly -g while the support
-    holds. All of it equals the derivative of one ISTA step of unit length at the solution.
-    """
-
-    @staticmethod
-    def solve(D: Tensor, support: Tensor, g: Tensor, ridge: float) -> Tensor:
-        return g
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return PaperRule.pull_back(ctx, grad)
+    along = u @ D.T  # D_p u, eqs. (5) and (8)
+    dD = None
+    if need_D:
+        dD = (X - a @ D.T).T @ u - along.T @ a  # eqs. (6), (7) and (9)
+    return along, dD, -(torch.sign(a) * u).sum(-1)
 
 
-RULES: dict[str, type[_SupportRule]] = {"exact": ExactRule, "paper": PaperRule}
+def _in_rows(
+    X: Tensor,
+    D: Tensor,
+    code: Tensor,
+    grad: Tensor,
+    supports: Supports,
+    exact: bool,
+    ridge: float,
+    need_D: bool,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The same, compiled: row after row, on the support alone."""
+    from .compiled.driver import pull_back
+
+    if X.dtype not in (torch.float32, torch.float64):
+        X, code, grad = X.float(), code.float(), grad.float()
+    dx, dD, dlam, singular = pull_back(X, D, code, grad, supports, exact=exact, ridge=ridge, need_D=need_D)
+    if bool(singular.any()):
+        left = singular.nonzero()[:, 0]
+        few = Supports.of_mask(supports.mask(D.shape[1])[left])
+        dx[left], more, dlam[left] = _in_batch(X[left], D, code[left], grad[left], few, exact, ridge, need_D)
+        dD = dD + more if dD is not None and more is not None else None
+    return dx, dD, dlam
 
 
 def _say_singular() -> None:

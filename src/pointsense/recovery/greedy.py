@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import compiled
 from .problem import check_system
 
 DEPENDENT = 1e-10  # relative length left of a column that counts as dependent on the chosen ones
 
 
-def omp(x: Tensor, D: Tensor, k: int, *, tol: float = 0.0) -> Tensor:
+def omp(x: Tensor, D: Tensor, k: int, *, tol: float = 0.0, backend: str = "auto") -> Tensor:
     """Least-squares code on at most k greedily chosen columns.
 
     Each step takes the column with the largest cosine to the residual and solves least squares on all columns
@@ -25,6 +26,8 @@ def omp(x: Tensor, D: Tensor, k: int, *, tol: float = 0.0) -> Tensor:
         Largest number of non-zeros.
     tol : float
         A right-hand side is finished once ``|x - D a| <= tol |x|``.
+    backend : {"auto", "compiled", "torch"}
+        As for `lasso`.
 
     Returns
     -------
@@ -41,8 +44,14 @@ def omp(x: Tensor, D: Tensor, k: int, *, tol: float = 0.0) -> Tensor:
         raise ValueError(f"k must be a number of non-zeros, 0 or more, got {k!r}")
     if not tol >= 0:
         raise ValueError(f"tol must be 0 or more, got {tol!r}")
+    rows, matrix, most = x.detach().double().reshape(-1, len(D)), D.detach().double(), min(k, *D.shape)
     with torch.no_grad():
-        code = _omp(x.detach().double().reshape(-1, len(D)), D.detach().double(), min(k, *D.shape), tol)
+        if compiled.serves(backend, x):
+            from .compiled.driver import omp as solve
+
+            code = solve(rows, matrix, most, tol)
+        else:
+            code = _omp(rows, matrix, most, tol)
     return code.to(x.dtype).reshape(*x.shape[:-1], D.shape[1])
 
 

@@ -1,19 +1,30 @@
-"""The lasso, its certificate of optimality and the choice of its weight.
+"""The lasso: what is asked, checked, and what is answered.
 
 Right-hand sides are rows: ``x`` is (..., m), the sensing matrix ``D`` is (m, n), codes are (..., n).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from numbers import Real
 
 import torch
 from torch import Tensor
 
+from .certificate import relative_gap
+
 #: Above this number of columns no n x n matrix is ever formed.
 GRAM_LIMIT = 4096
+
+
+class Status(IntEnum):
+    """How the solution of a right-hand side ended."""
+
+    CONVERGED = 0
+    MAX_ITER = 1  # it ran out of iterations: the code is the best so far
+    STALLED = 2  # rounding ended it above the tolerance: columns too nearly dependent, or a tol too small
 
 
 @dataclass(frozen=True)
@@ -28,9 +39,9 @@ class LassoResult:
         Relative gap ``gap / (1/2 |x|^2)`` of the float64 solution (of which `code` is the rounding);
         an upper bound of how far its objective lies above the minimum. 0 for ``x = 0``.
     iterations : Tensor, (...,), int64
-        Iterations spent; 0 where ``lam >= lam_max``, whose solution is zero.
-    converged : Tensor, (...,), bool
-        ``duality_gap <= tol``.
+        Iterations spent, or changes of the support; 0 where the solution is zero.
+    status : Tensor, (...,), int8
+        A `Status` for every right-hand side.
     method : str
         The method asked for.
     tol : float
@@ -40,72 +51,14 @@ class LassoResult:
     code: Tensor
     duality_gap: Tensor
     iterations: Tensor
-    converged: Tensor
+    status: Tensor
     method: str
     tol: float
 
-
-def objective(code: Tensor, x: Tensor, D: Tensor, lam: float | Tensor) -> Tensor:
-    """``1/2 |x - D a|^2 + lam |a|_1``, the paper's eq. (4), for every right-hand side: (...,)."""
-    residual = x - code @ D.T
-    return residual.square().sum(-1) / 2 + lam * code.abs().sum(-1)
-
-
-def lam_max(x: Tensor, D: Tensor) -> Tensor:
-    """Smallest weight whose solution is zero, ``max |D^T x|``, for every right-hand side: (...,)."""
-    return (x @ D).abs().amax(-1)
-
-
-def lam_from_noise(sigma: float | Tensor, D: Tensor) -> Tensor:
-    """Weight that keeps white noise out of the support: ``sigma * max_i |D_i| * sqrt(2 ln n)``.
-
-    Parameters
-    ----------
-    sigma : float or Tensor
-        Standard deviation of the noise of one entry of ``x``, in the unit of ``x``.
-    D : Tensor, (m, n)
-
-    Returns
-    -------
-    Tensor
-        Of the shape of `sigma`. With it the largest of the n correlations of pure noise with the columns
-        stays below the weight with high probability (the universal threshold of Donoho and Johnstone).
-    """
-    longest = torch.linalg.vector_norm(D, dim=0).amax()
-    return sigma * longest * math.sqrt(2 * math.log(D.shape[1]))
-
-
-def duality_gap(code: Tensor, x: Tensor, D: Tensor, lam: float | Tensor) -> Tensor:
-    """Objective at `code` minus a lower bound of the minimum, for every right-hand side: (...,).
-
-    With r = x - D a and c = D^T r the dual point is s r, s = clip(x.r / |r|^2, -lam/|c|_inf, lam/|c|_inf),
-    and primal minus dual is ``(1-s)^2 |r|^2 / 2 + sum_i (lam |a_i| - s a_i c_i)``: a sum of terms that
-    vanish at the solution, where the difference of the two objectives would lose half of the digits.
-
-    Where lam = 0 no multiple of r is feasible; there the dual point is r's part orthogonal to the columns and
-    the gap is half the squared length of the other part.
-    """
-    residual = x - code @ D.T
-    correlation = residual @ D
-    energy = residual.square().sum(-1)
-    weight = torch.as_tensor(lam, dtype=energy.dtype, device=energy.device).expand(energy.shape)
-    tiny = torch.finfo(energy.dtype).tiny
-    bound = weight / correlation.abs().amax(-1).clamp_min(tiny)
-    scale = (x * residual).sum(-1) / energy.clamp_min(tiny)
-    scale = torch.minimum(torch.maximum(scale, -bound), bound)
-    slack = (weight[..., None] * code.abs() - scale[..., None] * code * correlation).sum(-1)
-    gap = (1 - scale).square() * energy / 2 + slack
-    least_squares = (weight == 0) & (energy > 0)
-    if bool(least_squares.any()):
-        gap = torch.where(least_squares, (residual @ _range_basis(D)).square().sum(-1) / 2, gap)
-    return gap.clamp_min(0)  # rounding can leave -1e-20
-
-
-def relative_gap(code: Tensor, x: Tensor, D: Tensor, lam: float | Tensor) -> Tensor:
-    """``duality_gap / (1/2 |x|^2)``; 0 where the code is zero for ``x = 0``: (...,)."""
-    gap = duality_gap(code, x, D, lam)
-    energy = x.square().sum(-1) / 2
-    return torch.where(gap > 0, gap / energy, torch.zeros_like(gap))
+    @property
+    def converged(self) -> Tensor:
+        """``duality_gap <= tol``: (...,), bool."""
+        return self.status == Status.CONVERGED
 
 
 def largest_eigenvalue(D: Tensor) -> Tensor:
@@ -122,31 +75,50 @@ def soft_threshold(a: Tensor, threshold: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Problem:
-    """Checked and flattened input of a solver: X (B, m), D (m, n), lam (B,), start (B, n) or None."""
+    """Checked and flattened input of a solver.
+
+    Attributes
+    ----------
+    X, D, lam : Tensor, (B, m), (m, n), (B,)
+    start : Tensor, (B, n), or None
+    positive : bool
+        Codes are 0 or more.
+    upper : Tensor, (n,), or None
+        Bounds of ``|a|``, above 0; infinite where there is none.
+    batch_shape : torch.Size
+    """
 
     X: Tensor
     D: Tensor
     lam: Tensor
     start: Tensor | None
+    positive: bool
+    upper: Tensor | None
     batch_shape: torch.Size
 
     @classmethod
-    def check(cls, x: Tensor, D: Tensor, lam: float | Tensor, warm_start: Tensor | None = None) -> Problem:
+    def check(
+        cls,
+        x: Tensor,
+        D: Tensor,
+        lam: float | Tensor,
+        *,
+        warm_start: Tensor | None = None,
+        positive: bool = False,
+        upper: float | Tensor | None = None,
+    ) -> Problem:
         """Check shapes, dtypes and values.
 
         Raises
         ------
         TypeError
-            If x, D or warm_start is not a floating point tensor, or lam neither number nor tensor.
+            If x, D or warm_start is not a floating point tensor, or lam or upper neither number nor tensor.
         ValueError
-            If shapes or devices do not fit, lam is negative or a value is not finite.
+            If shapes or devices do not fit, lam is negative, upper not above 0, or a value is not finite.
         """
         check_system(x, D)
         batch_shape = x.shape[:-1]
-        if isinstance(lam, Real) and not isinstance(lam, bool):
-            lam = torch.tensor(float(lam), dtype=torch.float64, device=x.device)
-        elif not isinstance(lam, Tensor):
-            raise TypeError(f"lam must be a number or a tensor, got {type(lam).__name__}")
+        lam = _as_tensor("lam", lam, x.device)
         _check_finite("lam", lam)
         if bool((lam.detach() < 0).any()):
             raise ValueError(f"lam must not be negative, got {float(lam.detach().min()):g}")
@@ -167,7 +139,70 @@ class Problem:
                 )
             _check_finite("warm_start", warm_start)
             start = warm_start.detach().to(x.device).reshape(-1, D.shape[1])
-        return cls(x.reshape(-1, D.shape[0]), D, lam.reshape(-1), start, batch_shape)
+        if upper is not None:
+            upper = per_column("upper", upper, D)
+            if bool(torch.isinf(upper).all()):
+                upper = None
+        return cls(x.reshape(-1, D.shape[0]), D, lam.reshape(-1), start, positive, upper, batch_shape)
+
+    def in_float64(self) -> Problem:
+        """The same without gradient, in the precision of the solvers."""
+        return self.map(lambda tensor: tensor.detach().double())
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Problem:
+        """The same with a function of every tensor."""
+        return replace(
+            self,
+            X=function(self.X),
+            D=function(self.D),
+            lam=function(self.lam),
+            start=None if self.start is None else function(self.start),
+            upper=None if self.upper is None else function(self.upper),
+        )
+
+    def __getitem__(self, rows: Tensor) -> Problem:
+        """Some of the right-hand sides."""
+        start = None if self.start is None else self.start[rows]
+        return replace(self, X=self.X[rows], lam=self.lam[rows], start=start)
+
+    def relative_gap(self, code: Tensor) -> Tensor:
+        """Of codes (B, n): (B,)."""
+        return relative_gap(code, self.X, self.D, self.lam, positive=self.positive, upper=self.upper)
+
+    def clip(self, code: Tensor) -> Tensor:
+        """The nearest code within the bounds."""
+        if self.positive:
+            code = code.clamp_min(0)
+        if self.upper is not None:
+            code = torch.maximum(torch.minimum(code, self.upper), -self.upper)
+        return code
+
+
+def per_column(name: str, value: float | Tensor, D: Tensor) -> Tensor:
+    """One number above 0 for every column, infinite ones allowed: (n,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither number nor tensor, has another shape, or is not above 0.
+    """
+    value = _as_tensor(name, value, D.device).to(D.device)
+    if value.ndim > 1 or (value.ndim == 1 and len(value) != D.shape[1]):
+        raise ValueError(
+            f"{name} must be one number or one for each of the {D.shape[1]} columns, "
+            f"got shape {tuple(value.shape)}"
+        )
+    if not bool((value.detach() > 0).all()):
+        raise ValueError(f"{name} must be above 0, got {float(value.detach().min()):g}")
+    return value.expand(D.shape[1])
+
+
+def _as_tensor(name: str, value: object, device: torch.device) -> Tensor:
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return torch.tensor(float(value), dtype=torch.float64, device=device)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
+    return value
 
 
 def check_system(x: Tensor, D: Tensor) -> None:
@@ -196,10 +231,3 @@ def _check_float(name: str, value: object) -> None:
 def _check_finite(name: str, value: Tensor) -> None:
     if not bool(torch.isfinite(value.detach()).all()):
         raise ValueError(f"{name} contains NaN or infinite values")
-
-
-def _range_basis(D: Tensor) -> Tensor:
-    """Orthonormal basis of the span of the columns: (m, rank)."""
-    U, singular, _ = torch.linalg.svd(D, full_matrices=False)
-    cutoff = singular[0] * max(D.shape) * torch.finfo(D.dtype).eps
-    return U[:, singular > cutoff]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .problem import largest_eigenvalue, relative_gap, soft_threshold
+from .problem import Problem, largest_eigenvalue, soft_threshold
 
 CHECK_EVERY = 10
 
@@ -31,16 +31,15 @@ class ProximalState:
         return ProximalState(self.a[rows], self.y[rows], self.t[rows])
 
 
-def ista_step(state: ProximalState, X: Tensor, D: Tensor, lam: Tensor, c: Tensor) -> ProximalState:
-    """``a <- soft(a + D^T (x - D a) / c, lam / c)``; lam is (B, 1), c >= the largest eigenvalue of D^T D."""
-    gradient_step = torch.addmm(state.a, X - state.a @ D.T, D / c)
-    a = soft_threshold(gradient_step, lam / c)
+def ista_step(state: ProximalState, problem: Problem, c: Tensor) -> ProximalState:
+    """``a <- prox(a + D^T (x - D a) / c)``, c >= the largest eigenvalue of D^T D; prox is soft, then clipped."""
+    a = _gradient_step(state.a, problem, c)
     return ProximalState(a, a, state.t)
 
 
-def fista_step(state: ProximalState, X: Tensor, D: Tensor, lam: Tensor, c: Tensor) -> ProximalState:
+def fista_step(state: ProximalState, problem: Problem, c: Tensor) -> ProximalState:
     """The same step from an extrapolated point; its momentum is dropped per row when it points uphill."""
-    a = soft_threshold(torch.addmm(state.y, X - state.y @ D.T, D / c), lam / c)
+    a = _gradient_step(state.y, problem, c)
     move = a - state.a
     uphill = ((state.y - a) * move).sum(-1, keepdim=True) > 0
     t = torch.where(uphill, torch.ones_like(state.t), state.t)
@@ -48,20 +47,21 @@ def fista_step(state: ProximalState, X: Tensor, D: Tensor, lam: Tensor, c: Tenso
     return ProximalState(a, torch.addcmul(a, (t - 1) / t_next, move), t_next)
 
 
+def _gradient_step(a: Tensor, problem: Problem, c: Tensor) -> Tensor:
+    X, D, lam = problem.X, problem.D, problem.lam[:, None]
+    return problem.clip(soft_threshold(torch.addmm(a, X - a @ D.T, D / c), lam / c))
+
+
 STEPS = {"ista": ista_step, "fista": fista_step}
 
 
-def proximal_gradient(
-    X: Tensor, D: Tensor, lam: Tensor, start: Tensor | None, tol: float, max_iter: int, *, kind: str
-) -> tuple[Tensor, Tensor]:
+def proximal_gradient(problem: Problem, tol: float, max_iter: int, *, kind: str) -> tuple[Tensor, Tensor]:
     """Iterate every right-hand side until its relative gap is below tol; finished ones leave the batch.
 
     Parameters
     ----------
-    X : Tensor, (B, m)
-    D : Tensor, (m, n)
-    lam : Tensor, (B,)
-    start : Tensor, (B, n), or None
+    problem : Problem
+        Of B right-hand sides and n columns.
     kind : {"ista", "fista"}
 
     Returns
@@ -70,29 +70,39 @@ def proximal_gradient(
     iterations : Tensor, (B,), int64
     """
     step = STEPS[kind]
-    c = largest_eigenvalue(D)
-    code = torch.zeros(len(X), D.shape[1], dtype=X.dtype, device=X.device) if start is None else start.clone()
-    iterations = torch.full((len(X),), max_iter, device=X.device)
-    rows = torch.arange(len(X), device=X.device)
+    c = largest_eigenvalue(problem.D)
+    code = _start(problem)
+    iterations = torch.full((len(code),), max_iter, device=code.device)
+    rows = torch.arange(len(code), device=code.device)
     state = ProximalState.begin(code)
-    X, lam = X, lam[:, None]
     for k in range(1, max_iter + 1):
-        state = step(state, X, D, lam, c)
+        state = step(state, problem, c)
         if k % CHECK_EVERY and k < max_iter:
             continue
-        done = relative_gap(state.a, X, D, lam[:, 0]) <= tol
+        done = problem.relative_gap(state.a) <= tol
         code[rows] = state.a
         iterations[rows[done]] = k
         if bool(done.all()):
             break
-        rows, X, lam, state = rows[~done], X[~done], lam[~done], state[~done]
+        rows, problem, state = rows[~done], problem[~done], state[~done]
     return code, iterations
 
 
-def unroll(X: Tensor, D: Tensor, lam: Tensor, start: Tensor | None, steps: int, *, kind: str) -> Tensor:
-    """A fixed number of steps, left to automatic differentiation; the step length counts as a constant."""
-    c = largest_eigenvalue(D.detach())
-    state = ProximalState.begin(X.new_zeros(len(X), D.shape[1]) if start is None else start)
+def unroll(problem: Problem, steps: int, *, kind: str) -> Tensor:
+    """A fixed number of steps, left to automatic differentiation; the step length counts as a constant.
+
+    In float32 at least: half precision loses the support within a few steps.
+    """
+    dtype = torch.promote_types(problem.X.dtype, torch.float32)
+    problem = problem.map(lambda tensor: tensor.to(dtype))
+    c = largest_eigenvalue(problem.D.detach())
+    state = ProximalState.begin(_start(problem))
     for _ in range(steps):
-        state = STEPS[kind](state, X, D, lam[:, None], c)
+        state = STEPS[kind](state, problem, c)
     return state.a
+
+
+def _start(problem: Problem) -> Tensor:
+    if problem.start is None:
+        return problem.X.new_zeros(len(problem.X), problem.D.shape[1])
+    return problem.clip(problem.start.clone())

@@ -9,28 +9,32 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from . import compiled
 from .dal import dal
-from .gradients import RULES
-from .homotopy import homotopy
-from .hybrid import hybrid, polish
-from .problem import LassoResult, Problem, duality_gap, relative_gap
+from .gradients import SupportRule
+from .orthogonal import orthogonal_active_set
+from .problem import LassoResult, Problem, Status, per_column
 from .proximal import STEPS, proximal_gradient, unroll
+from .supports import Solution, Supports
+from .systems import polish
 
-Solver = Callable[[Tensor, Tensor, Tensor, Tensor | None, float, int], tuple[Tensor, Tensor]]
+Iteration = Callable[[Problem, float, int], tuple[Tensor, Tensor]]
 
-#: Solver and default of max_iter by name.
-METHODS: dict[str, tuple[Solver, int]] = {
-    "auto": (hybrid, 20_000),
-    "ista": (partial(proximal_gradient, kind="ista"), 1_000),
+#: Iterative solvers, and the default of max_iter.
+ITERATIONS: dict[str, tuple[Iteration, int]] = {
     "fista": (partial(proximal_gradient, kind="fista"), 5_000),
-    "homotopy": (homotopy, 20_000),
+    "ista": (partial(proximal_gradient, kind="ista"), 1_000),
     "dal": (dal, 500),
 }
+METHODS = ("auto", "active_set", "homotopy", *ITERATIONS)
 BACKWARDS = ("exact", "paper", "unrolled")
 TOL = 1e-6
 #: Aim of the exact rule unless told otherwise: its gradient needs the very support of the solution.
 SUPPORT_TOL = 1e-10
 UNROLLED_STEPS = 100
+DOUBTFUL = 1e-12  # relative gap above which an exact method's code is certified once more
+#: Bytes of the inverses that one call keeps for its backward pass; above it they are computed again.
+INVERSE_LIMIT = 32 << 20
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -46,6 +50,10 @@ def lasso(
     tol: float = TOL,
     max_iter: int | None = None,
     warm_start: Tensor | None = None,
+    positive: bool = False,
+    upper: float | Tensor | None = None,
+    weights: Tensor | None = None,
+    backend: str = "auto",
 ) -> LassoResult:
     """Minimise ``1/2 |x - D a|^2 + lam |a|_1`` for every right-hand side, with a certificate.
 
@@ -57,15 +65,26 @@ def lasso(
         Sensing matrix.
     lam : float or Tensor
         Absolute weight, one number or one per right-hand side; see `lam_max` and `lam_from_noise`.
-    method : {"auto", "ista", "fista", "homotopy", "dal"}
-        "auto": FISTA until the support settles, a solve on it, the homotopy for what is left.
-        "homotopy": exact, on the CPU. "ista" is slow and often runs out of iterations.
+    method : {"auto", "active_set", "homotopy", "fista", "ista", "dal"}
+        "active_set" and "homotopy" are exact; "auto" is the faster of them, the active set. The others iterate;
+        "ista" is slow and often runs out of iterations.
     tol : float
         Relative duality gap, ``gap / (1/2 |x|^2)``, to reach.
     max_iter : int, optional
-        Default: 20 000 for "auto" and "homotopy", 5 000 for "fista", 1 000 for "ista", 500 for "dal".
+        Default: ``10 (m + n)`` changes of the support for the exact methods, which then solve what rounding has
+        stopped once more, slowly and without the Gram matrix; 5 000 iterations for "fista", 1 000 for "ista",
+        500 for "dal".
     warm_start : Tensor, (..., n), optional
-        Codes to start from; not used by "homotopy".
+        Codes to start from. They speed up but change nothing: the solution is certified like any other.
+        "homotopy", which begins at the largest weight, does not use them.
+    positive : bool
+        Only codes of 0 or more.
+    upper : float or Tensor, (n,), optional
+        Bound of ``|a|``, above 0, for each column or all of them. "dal" knows neither.
+    weights : Tensor, (n,), optional
+        Weights above 0 of the columns: the penalty is ``lam sum_i weights_i |a_i|``.
+    backend : {"auto", "compiled", "torch"}
+        Of the exact methods. "auto": compiled (extra `fast`) for tensors on the CPU, batches of torch otherwise.
 
     Returns
     -------
@@ -78,19 +97,25 @@ def lasso(
         If an argument has a wrong type, shape, name or value.
     """
     _check_options(method, tol, max_iter)
-    problem = Problem.check(x, D, lam, warm_start)
-    code, gap, iterations = _solve(problem, method, tol, max_iter)
+    scale = None if weights is None else per_column("weights", weights, D).detach()
+    problem = _problem(x, D, lam, warm_start, positive, upper, scale).in_float64()
+    solution = _solve(problem, method, tol, max_iter, backend)
+    status = torch.full_like(solution.iterations, Status.STALLED, dtype=torch.int8)
+    status[solution.iterations >= _limit(problem, method, max_iter)] = Status.MAX_ITER
+    status[solution.gaps <= tol] = Status.CONVERGED
     shape = problem.batch_shape
+    code = solution.code if scale is None else solution.code / scale
     return LassoResult(
         code=code.to(x.dtype).reshape(*shape, D.shape[1]),
-        duality_gap=gap.reshape(shape),
-        iterations=iterations.reshape(shape),
-        converged=(gap <= tol).reshape(shape),
+        duality_gap=solution.gaps.reshape(shape),
+        iterations=solution.iterations.reshape(shape),
+        status=status.reshape(shape),
         method=method,
         tol=tol,
     )
 
 
+@torch.compiler.disable
 def sparse_code(
     x: Tensor,
     D: Tensor,
@@ -102,29 +127,37 @@ def sparse_code(
     tol: float | None = None,
     max_iter: int | None = None,
     warm_start: Tensor | None = None,
+    positive: bool = False,
+    upper: float | Tensor | None = None,
+    weights: Tensor | None = None,
+    keep_inverse: bool = True,
+    backend: str = "auto",
 ) -> Tensor:
-    """Codes of `lasso`, differentiable in the tensors x, D and lam.
+    """Codes of `lasso`, differentiable once in the tensors x, D, lam, upper and weights.
 
     Parameters
     ----------
-    x, D, lam, method, max_iter, warm_start
+    x, D, lam, method, max_iter, warm_start, positive, upper, weights, backend
         As for `lasso`.
     backward : {"exact", "paper", "unrolled"}
-        "exact": eqs. (5)-(7) and the gradient to lam, after one more solve on the support in float64.
+        "exact": eqs. (5)-(7) and the gradient to lam.
         "paper": the approximation of eqs. (8) and (9).
         "unrolled": automatic differentiation through a fixed number of steps (max_iter, default 100), of ISTA
-        for ``method="ista"``, of FISTA with restart for "auto" and "fista"; memory grows with the number.
+        with method "ista", of FISTA with "auto" and "fista"; memory grows with the number.
     ridge : float
         Added to the diagonal of D_p^T D_p in the exact rule; damps gradients of large supports.
     tol : float, optional
         Relative duality gap. Default: 1e-6; the exact rule aims at 1e-10, for its gradient needs the very
         support of the solution, and warns above 1e-6. For "unrolled" the number of steps is fixed; a tol
         only makes it warn.
+    keep_inverse : bool
+        For the exact rule: keep the inverses that the exact methods end with, k (k + 1) / 2 numbers for a support
+        of k and at most 32 MiB, instead of solving the supports again in the backward pass.
 
     Returns
     -------
     Tensor, (..., n)
-        In the dtype and on the device of x.
+        In the dtype and on the device of x. Under `torch.compile` the call is a graph break.
 
     Raises
     ------
@@ -144,55 +177,112 @@ def sparse_code(
         raise ValueError(f"ridge must be 0 or more, got {ridge!r}")
     goal = TOL if tol is None else tol
     _check_options(method, goal, max_iter)
-    problem = Problem.check(x, D, lam, warm_start)
+    scale = None if weights is None else per_column("weights", weights, D)
+    problem = _problem(x, D, lam, warm_start, positive, upper, scale)
     wants_gradient = torch.is_grad_enabled() and any(
-        isinstance(v, Tensor) and v.requires_grad for v in (x, D, lam)
+        v is not None and v.requires_grad for v in (problem.X, problem.D, problem.lam, problem.upper)
     )
+    gaps: Tensor | None
     with torch.autocast(x.device.type, enabled=False):
         if backward == "unrolled":
-            code, gap = _unrolled(
-                problem, method, max_iter, None if tol is None or not wants_gradient else tol
-            )
+            code, gaps = _unrolled(problem, method, max_iter, tol if wants_gradient else None)
         else:
-            aim = SUPPORT_TOL if tol is None and backward == "exact" else goal
-            solved, gap, _ = _solve(problem, method, aim, max_iter)
-            if backward == "exact":
-                solved = _resolved(problem, solved)
-            code = RULES[backward].apply(problem.X, problem.D, problem.lam, solved, ridge)
-    if wants_gradient and gap is not None and bool((gap > goal).any()):
+            exact = backward == "exact"
+            aim = SUPPORT_TOL if tol is None and exact else goal
+            kept = None
+            if wants_gradient and exact and keep_inverse and ridge == 0:
+                kept = torch.promote_types(x.dtype, torch.float32)
+            checked = problem.in_float64()
+            solution = _solve(checked, method, aim, max_iter, backend, kept)
+            solved, supports = solution.code, solution.supports
+            if supports is None:
+                solved = polish(checked, solved) if exact else solved
+                supports = Supports.of(solved, checked.upper)
+            gaps = solution.gaps
+            code = SupportRule.apply(
+                problem.X, problem.D, problem.lam, problem.upper, solved, supports, exact, ridge, backend
+            )
+    if wants_gradient and gaps is not None and bool((gaps > goal).any()):
         warnings.warn(
-            f"{int((gap > goal).sum())} of {len(gap)} right-hand sides have a relative duality gap above "
-            f"{goal:g} (up to {float(gap.max()):.2g}), so their gradient is not that of the lasso: raise "
+            f"{int((gaps > goal).sum())} of {len(gaps)} right-hand sides have a relative duality gap above "
+            f"{goal:g} (up to {float(gaps.max()):.2g}), so their gradient is not that of the lasso: raise "
             "max_iter, or use method='auto'",
             ConvergenceWarning,
             stacklevel=2,
         )
+    if scale is not None:
+        code = code / scale
     return code.to(x.dtype).reshape(*problem.batch_shape, D.shape[1])
 
 
-def _solve(problem: Problem, method: str, tol: float, max_iter: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes (B, n), relative gaps (B,), iterations (B,), in float64."""
-    solver, default_iterations = METHODS[method]
+def _problem(
+    x: Tensor,
+    D: Tensor,
+    lam: float | Tensor,
+    warm_start: Tensor | None,
+    positive: bool,
+    upper: float | Tensor | None,
+    scale: Tensor | None,
+) -> Problem:
+    """The problem without weights: columns D_i / w_i have the codes ``w_i a_i``."""
+    if scale is None:
+        return Problem.check(x, D, lam, warm_start=warm_start, positive=positive, upper=upper)
+    upper = None if upper is None else per_column("upper", upper, D) * scale
+    if isinstance(warm_start, Tensor):
+        warm_start = warm_start * scale.detach()
+    return Problem.check(x, D / scale, lam, warm_start=warm_start, positive=positive, upper=upper)
+
+
+def _solve(
+    problem: Problem,
+    method: str,
+    tol: float,
+    max_iter: int | None,
+    backend: str,
+    kept: torch.dtype | None = None,
+) -> Solution:
+    """The solution of a problem in float64; with the inverses of its supports in the dtype `kept`."""
+    limit = _limit(problem, method, max_iter)
+    in_rows = compiled.serves(backend, problem.X)
     with torch.no_grad(), torch.autocast(problem.X.device.type, enabled=False):
-        X, D, lam = problem.X.double(), problem.D.double(), problem.lam.double()
-        code = X.new_zeros(len(X), D.shape[1])
-        iterations = torch.zeros(len(X), dtype=torch.long, device=X.device)
-        rest = (X @ D).abs().amax(-1) > lam  # elsewhere the solution is zero
-        if bool(rest.any()):
-            start = None if problem.start is None else problem.start.double()[rest]
-            steps = default_iterations if max_iter is None else max_iter
-            code[rest], iterations[rest] = solver(X[rest], D, lam[rest], start, tol, steps)
-        return code, relative_gap(code, X, D, lam), iterations
+        if method in ITERATIONS or len(problem.X) == 0:
+            return _iterate(problem, method, tol, limit)
+        if in_rows:
+            from .compiled.driver import solve
+        else:
+            from .batched.driver import solve
+        solution = solve(
+            problem, path=method == "homotopy", max_changes=limit, kept=kept, limit=INVERSE_LIMIT
+        )
+        # What was cut short, or lies where the solvers' own formula does not reach (lam = 0).
+        doubtful = ~(solution.gaps <= DOUBTFUL) | (solution.iterations >= limit)
+        if bool(doubtful.any()):
+            solution.gaps[doubtful] = problem[doubtful].relative_gap(solution.code[doubtful])
+        failed = ~(solution.gaps <= tol)
+        if bool(failed.any()) and max_iter is None:
+            solution = _rescue(problem, solution, failed, limit)
+        return solution
 
 
-def _resolved(problem: Problem, code: Tensor) -> Tensor:
-    """The solution on the support of `code`, unless its signs say that this is not the lasso's support."""
-    with torch.no_grad():
-        X, D, lam = problem.X.double(), problem.D.double(), problem.lam.double()
-        exact = polish(X, D, lam, code)
-        better = duality_gap(exact, X, D, lam) <= duality_gap(code, X, D, lam)
-        better &= (torch.sign(exact) == torch.sign(code)).all(-1)
-        return torch.where(better[:, None], exact, code)
+def _rescue(problem: Problem, solution: Solution, failed: Tensor, limit: int) -> Solution:
+    """Solve without the Gram matrix, one after the other, what its rounding stopped; keep what is better."""
+    code, gaps, iterations = solution.code, solution.gaps, solution.iterations
+    other, spent = orthogonal_active_set(problem[failed], limit)
+    better = problem[failed].relative_gap(other)
+    iterations[failed] += spent
+    rows = failed.nonzero()[:, 0][better < gaps[failed]]
+    code[rows], gaps[rows] = other[better < gaps[failed]], better[better < gaps[failed]]
+    return Solution(code, gaps, iterations, Supports.of(code, problem.upper))
+
+
+def _iterate(problem: Problem, method: str, tol: float, limit: int) -> Solution:
+    code = problem.X.new_zeros(len(problem.X), problem.D.shape[1])
+    iterations = torch.zeros(len(code), dtype=torch.long, device=code.device)
+    c = problem.X @ problem.D
+    rest = (c if problem.positive else c.abs()).amax(-1) > problem.lam  # elsewhere the solution is zero
+    if bool(rest.any()):
+        code[rest], iterations[rest] = ITERATIONS[method][0](problem[rest], tol, limit)
+    return Solution(code, problem.relative_gap(code), iterations)
 
 
 def _unrolled(
@@ -201,15 +291,17 @@ def _unrolled(
     kind = "fista" if method == "auto" else method
     if kind not in STEPS:
         raise ValueError(f"backward='unrolled' goes with method auto, fista or ista, got {method!r}")
-    # Half precision loses the support within a few steps.
-    dtype = torch.promote_types(problem.X.dtype, torch.float32)
-    X, D, lam = problem.X.to(dtype), problem.D.to(dtype), problem.lam.to(dtype)
-    start = None if problem.start is None else problem.start.to(dtype)
-    code = unroll(X, D, lam, start, UNROLLED_STEPS if max_iter is None else max_iter, kind=kind)
+    code = unroll(problem, UNROLLED_STEPS if max_iter is None else max_iter, kind=kind)
     if tol is None:
         return code, None
     with torch.no_grad():
-        return code, relative_gap(code.double(), X.double(), D.double(), lam.double())
+        return code, problem.in_float64().relative_gap(code.double())
+
+
+def _limit(problem: Problem, method: str, max_iter: int | None) -> int:
+    if max_iter is not None:
+        return max_iter
+    return ITERATIONS[method][1] if method in ITERATIONS else 10 * sum(problem.D.shape)
 
 
 def _check_options(method: str, tol: float, max_iter: int | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .problem import GRAM_LIMIT
+from .problem import GRAM_LIMIT, Problem
 
 #: Cholesky pivots below this fraction of the largest diagonal entry count as zero.
 SINGULAR = 1e-12
@@ -55,6 +55,22 @@ def solve_on_support(
         u[rows] = torch.zeros_like(u[rows]).scatter_(1, index, solution * present)
         singular[rows] = bad
     return u, singular
+
+
+def polish(problem: Problem, code: Tensor) -> Tensor:
+    """The minimiser on the supports of codes (B, n), ``G a_p = D_p^T (x - D_b a_b) - lam s_p``, b the columns at
+    their bounds; where its signs, its bounds or its gap tell that the support is not the lasso's, the code itself.
+    """
+    X, D, lam = problem.X, problem.D, problem.lam
+    support = code != 0
+    if problem.upper is not None:
+        support &= code.abs() < problem.upper
+    resting = code.masked_fill(support, 0)
+    right = (X - resting @ D.T) @ D - lam[:, None] * torch.sign(code)
+    exact = torch.where(support, solve_on_support(D, support, right)[0], code)
+    better = problem.relative_gap(exact) <= problem.relative_gap(code)
+    better &= (torch.sign(exact) == torch.sign(code)).all(-1) & (problem.clip(exact) == exact).all(-1)
+    return torch.where(better[:, None], exact, code)
 
 
 def _cholesky_solve(

@@ -1,0 +1,1 @@
+"""Active set and homotopy on whole batches of torch tensors, on any device."""

@@ -1,0 +1,80 @@
+"""The active set of `compiled.active_set` on a batch: one change of the support a row and round, on any device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .support import Supports, System
+
+REPAIRS = 3  # corrections of rounding in a row
+
+
+def violations(system: System, state: Supports, c: Tensor) -> Tensor:
+    """By how much each column misses the conditions of optimality: above 0 where it should enter. (B, n)."""
+    missed = (c if system.positive else c.abs()) - state.lam[:, None]
+    if system.upper is not None:
+        missed = torch.where(state.code != 0, state.lam[:, None] - torch.sign(state.code) * c, missed)
+    return missed.masked_fill_(state.free, -torch.inf)
+
+
+def one_round(system: System, state: Supports) -> Tensor:
+    """One change of the support of every row that is not finished; returns which rows are: (B,).
+
+    A row either goes on to the minimiser on its support, or lets the column enter that misses its condition most.
+    """
+    D_upper, every = system.upper, torch.arange(len(state), device=state.X.device)
+    state.residual = torch.addmm(state.X, state.code, system.columns, alpha=-1)
+    state.c = c = state.residual @ system.D
+    error = (c.gather(1, state.members) - state.lam[:, None] * state.signs) * state.filled
+    off = error.abs().amax(-1) / state.top.clamp_min(torch.finfo(c.dtype).tiny)
+    settling = state.blocked | ((off > system.drift) & (state.repairs < REPAIRS))
+    broken = ~state.blocked & (state.repairs > 0) & (off > 1e3 * system.drift)
+    if bool(broken.any()):  # a correction was of no use
+        state.refactor(system, state.free & broken[:, None])
+        error = error * ~broken[:, None]
+    state.repairs = torch.where(settling & ~state.blocked, state.repairs + 1, 0)
+    slope, column = violations(system, state, c).max(-1)
+    entering = ~settling & (slope > system.enter * state.top)
+    finished = ~settling & ~entering
+
+    products = system.products(state.members, column) * state.filled
+    z = state.multiply(torch.where(entering[:, None], products, error))
+    distance = system.squares[column] - (products * z).sum(-1)
+    dependent = entering & state.is_dependent(system, column, distance)
+    rested, correlation = state.code[every, column], c[every, column]
+    sign = torch.where(rested == 0, torch.sign(correlation), torch.sign(rested))
+    heading = torch.where(rested == 0, sign, -sign)
+    wanted = torch.where(entering, slope / distance.masked_fill(dependent, 0), 1.0)
+    room = torch.full_like(wanted, torch.inf) if D_upper is None else D_upper[column]
+    room = torch.where(entering, room, torch.inf)
+    direction = torch.where(entering[:, None], -heading[:, None] * z, z)
+    step, slot, at_upper = state.first_bound(direction, torch.minimum(wanted, room), D_upper)
+    lost = step == torch.inf  # rounding: a direction without curvature has no end
+    finished, step, entering = finished | lost, step.masked_fill(lost | finished, 0), entering & ~lost
+    stopped = (slot >= 0) & ~finished
+
+    state.move(direction, step)
+    flips = entering & ~stopped & (room <= wanted)
+    value = torch.where(flips, torch.where(rested == 0, sign * room, 0.0), rested + heading * step)
+    state.code[every[entering], column[entering]] = value[entering]
+    who = every[stopped]
+    if len(who):
+        at = state.members[who, slot[who]]
+        bound = (
+            0.0
+            if D_upper is None
+            else torch.where(at_upper[who], state.signs[who, slot[who]] * D_upper[at], 0)
+        )
+        state.code[who, at] = bound
+        state.remove(stopped & (settling | dependent), slot)
+    state.append(entering & ~flips & ~dependent, column, sign, z, distance)
+    exchanges = dependent & stopped
+    if bool(exchanges.any()):  # the column that left makes room for the one that depended on it
+        z, distance = state.project(system, column)
+        safe = exchanges & ~state.is_dependent(system, column, distance)
+        state.append(safe, column, sign, z, distance)
+        who = every[exchanges & ~safe]
+        state.code[who, column[who]] = 0
+    state.blocked = stopped
+    return finished

@@ -1,0 +1,166 @@
+"""Runs the batched solvers in pieces that fit the cache (or the device), and gathers what is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ..certificate import gap_of, relative
+from ..problem import Problem
+from ..supports import Solution, SupportsBuilder
+from .active_set import one_round
+from .homotopy import Paths, one_event
+from .support import Supports, System
+
+#: Entries of the inverses of one piece: what fits a core's cache, or a share of a device's memory.
+CACHE_ENTRIES, DEVICE_ENTRIES = 1 << 22, 1 << 27
+MOST_ROWS = 1 << 11  # of one piece in the cache
+SLOTS = 8  # of a support at first, and by which it grows
+
+State = TypeVar("State", bound=Supports)
+
+
+def solve(
+    problem: Problem,
+    *,
+    path: bool,
+    max_changes: int,
+    kept: torch.dtype | None,
+    limit: int,
+    single: bool | None = None,
+) -> Solution:
+    """As `compiled.driver.solve`.
+
+    `single` begins in float32, whose codes are only a start for float64; the default is to do so on other devices
+    than the CPU.
+    """
+    single = problem.X.device.type != "cpu" if single is None else single
+    X = problem.X
+    B, n = len(X), problem.D.shape[1]
+    slots = min(SLOTS, min(problem.D.shape) + 1)
+    first, unit, length = _in_single(problem) if single else (problem, X, X)
+    system = System(first)
+    rows = torch.arange(B, device=X.device).split(_rows(X, slots))
+    pieces: list[Supports]
+    if path:
+        paths = [Paths.begin(first, r, slots) for r in rows]
+        pieces = [p.supports() for p in _finish(paths, partial(one_event, system), max_changes)]
+    else:
+        pieces = [_begin(system, first, r, slots) for r in rows]
+    if single:
+        pieces = _finish(pieces, partial(one_round, system), max_changes)
+        pieces = [_in_double(p, problem, unit[p.rows] / length, length) for p in _merged(pieces)]
+        system = System(problem)
+    code, gaps = X.new_zeros(B, n), X.new_zeros(B)
+    changes = torch.zeros(B, dtype=torch.long, device=X.device)
+    supports = SupportsBuilder(kept, limit)
+    for state in _finish(pieces, partial(one_round, system), max_changes):
+        at = state.rows
+        code[at], changes[at] = problem.clip(state.code), state.changes
+        gap = gap_of(
+            code[at],
+            state.X,
+            state.lam,
+            state.residual,
+            state.c,
+            positive=problem.positive,
+            upper=problem.upper,
+        )
+        gaps[at] = relative(gap, state.X)
+        supports.add(at, state.members, state.filled, state.M)
+    return Solution(code, gaps, changes, supports.build(B, X.device))
+
+
+def _finish(pieces: Sequence[State], step: Callable[[State], Tensor], max_changes: int) -> list[State]:
+    """Repeat `step`, which says what is finished, until everything is; pieces split as their supports grow."""
+    todo, finished = list(pieces), []
+    while todo:
+        state = todo.pop()
+        slots = state.members.shape[1]
+        if bool(state.filled.all(-1).any()):
+            slots += SLOTS
+            state.grow(slots)
+            todo.extend(state.split(_rows(state.X, slots)))
+            continue
+        over = state.changes >= max_changes
+        for _ in range(2 * max_changes):
+            over = over | step(state) | (state.changes >= max_changes)
+            if bool(state.filled.all(-1).any()) or 2 * int(over.sum()) >= len(state):
+                break
+        else:
+            over = torch.ones_like(over)
+        finished.append(state[over])
+        if not bool(over.all()):
+            todo.append(state[~over])
+    return [f for f in finished if len(f)]
+
+
+def _merged(pieces: list[Supports]) -> list[Supports]:
+    """Fewer pieces, of as many rows as belong in one."""
+    out: list[Supports] = []
+    for piece in sorted(pieces, key=lambda p: p.members.shape[1]):
+        if out and len(out[-1]) + len(piece) <= _rows(piece.X, piece.members.shape[1]):
+            out[-1].grow(piece.members.shape[1])
+            out[-1] = Supports(
+                *(torch.cat(pair) for pair in zip(out[-1].tensors(), piece.tensors(), strict=True))
+            )
+        else:
+            out.append(piece)
+    return out
+
+
+def _in_single(problem: Problem) -> tuple[Problem, Tensor, Tensor]:
+    """The problem in float32 without its units, lest squares overflow; sizes (B, 1) of x, length of the columns.
+
+    D / d, x / e and lam / (d e) have the solution a d / e.
+    """
+    length = problem.D.norm(dim=0).amax().clamp_min(torch.finfo(problem.D.dtype).tiny)
+    size = problem.X.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(problem.D.dtype).tiny)
+    single = replace(
+        problem,
+        X=(problem.X / size).float(),
+        D=(problem.D / length).float(),
+        lam=(problem.lam / (length * size[:, 0])).float(),
+        start=None if problem.start is None else (problem.start * length / size).float(),
+    )
+    return single, size, length
+
+
+def _in_double(state: Supports, problem: Problem, unit: Tensor, length: Tensor) -> Supports:
+    """The state of a float32 problem for the float64 one; codes in units of `unit` (b, 1)."""
+    X = problem.X[state.rows]
+    return replace(
+        state,
+        X=X,
+        lam=problem.lam[state.rows],
+        top=(X @ problem.D).abs().amax(-1),
+        code=problem.clip(state.code.double() * unit),
+        signs=state.signs.double(),
+        M=state.M.double() / length**2,
+        blocked=state.filled.any(-1),
+    )
+
+
+def _rows(X: Tensor, slots: int) -> int:
+    """Right-hand sides of one piece."""
+    if X.device.type == "cpu":
+        return max(1, min(MOST_ROWS, CACHE_ENTRIES // slots**2))
+    return max(1, DEVICE_ENTRIES // slots**2)
+
+
+def _begin(system: System, problem: Problem, rows: Tensor, slots: int) -> Supports:
+    """Empty supports, or those of the start without columns that depend on others."""
+    state = Supports.empty(problem, rows, slots)
+    if problem.start is None:
+        return state
+    state.code = problem.clip(problem.start[rows])
+    wanted = state.code != 0
+    if problem.upper is not None:
+        wanted &= state.code.abs() < problem.upper
+    state.refactor(system, wanted)
+    return state

@@ -1,0 +1,51 @@
+"""Solvers and gradients compiled by numba (extra `fast`), for the CPU. Nothing here imports numba before use."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from functools import cache
+from pathlib import Path
+
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+BACKENDS = ("auto", "compiled", "torch")
+
+
+@cache
+def installed() -> bool:
+    """Whether numba is there."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def serves(backend: str, x: Tensor) -> bool:
+    """Whether compiled code works on x: "auto" asks for it on the CPU, where numba is there.
+
+    Raises
+    ------
+    ValueError
+        If `backend` is no backend, or "compiled" one that cannot be had.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend == "compiled" and not (installed() and x.device.type == "cpu"):
+        why = (
+            f"x is on {x.device}" if installed() else "numba is not installed: pip install 'pointsense[fast]'"
+        )
+        raise ValueError(f"backend 'compiled' needs numba and tensors on the CPU, and {why}")
+    if backend == "torch" or not installed() or x.device.type != "cpu":
+        return False
+    _announce()
+    return True
+
+
+@cache
+def _announce() -> None:
+    """Say that the first call compiles, where no earlier process has."""
+    from .rows import solve_rows
+
+    folder = Path(solve_rows.stats.cache_path or ".")
+    if not any(folder.glob("rows.solve_rows-*.nbi")):
+        log.warning("compiling the recovery solvers for this machine: once, about 20 s (kept in %s)", folder)

@@ -1,0 +1,204 @@
+"""Primal active set with partial pricing: exact codes by changes of one column, each of which lowers the objective.
+
+Lawson and Hanson's method for non-negative least squares (1974, ch. 23), with bounds after Stark and Parker (1995),
+read for the lasso: a column stands for its positive and its negative half, both of cost lam. The code is always
+the minimiser on its support, so no support comes twice. The dearest step is the product with the Gram matrix that
+finds columns to enter; so one product serves a list of candidates (partial pricing, as in the simplex method),
+each of which is looked at again before it enters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .pivots import (
+    AT_LOWER,
+    AT_UPPER,
+    AT_ZERO,
+    append,
+    compiled,
+    correlate,
+    gram_slot,
+    is_dependent,
+    multiply,
+    project,
+    remove,
+    rest,
+)
+
+ENTER = 1e-12  # violation of the conditions of optimality, relative to the largest |D^T x|, that counts
+SHARE = 0.5  # of the largest violation: what makes a column a candidate
+STILL = 0.3  # of the largest violation: what a candidate must still have when its turn comes
+ROUNDING = 1e-13  # error of the correlations on the support, relative to the largest |D^T x|, to be corrected
+DRIFT = 1e-9  # what is left of it after a correction that asks for a fresh inverse
+REPAIRS = 3  # corrections in a row
+
+
+@compiled
+def minimise_on_support(system, support, lam):
+    """Go to the minimiser on the support; what reaches a bound on the way leaves. Returns the columns that left."""
+    members, signs, values, g, z = support.members, support.signs, support.values, support.g, support.z
+    left = 0
+    while support.size[0] > 0:
+        k = support.size[0]
+        # M times the error of the correlations: corrects the rounding of M as it goes.
+        for i in range(k):
+            row = system.gram[system.slot[members[i]]]
+            total = support.right[members[i]] - lam * signs[i]
+            for t in range(k):
+                total -= row[members[t]] * values[t]
+            g[i] = total
+        multiply(support.M, k, g, z)
+        step, first, at_bound = _first_bound(system, support, 1.0, 1.0)
+        for i in range(k):
+            values[i] += step * z[i]
+        if first < 0:
+            break
+        remove(system, support, first, at_bound)
+        left += 1
+    return left
+
+
+@compiled
+def _first_bound(system, support, direction, step):
+    """How far, at most `step`, the values may move along ``direction * z``, what stops them, and at which end."""
+    first, at_bound = -1, False
+    for i in range(support.size[0]):
+        size = support.signs[i] * support.values[i]
+        change = support.signs[i] * support.z[i] * direction
+        if size + step * change <= 0.0:
+            limit = -size / change if size > 0.0 else 0.0
+            if first < 0 or limit < step:
+                step, first, at_bound = limit, i, False
+        elif system.bounded and size + step * change >= system.upper[support.members[i]]:
+            limit = max(0.0, (system.upper[support.members[i]] - size) / change)
+            if first < 0 or limit < step:
+                step, first, at_bound = limit, i, True
+    return step, first, at_bound
+
+
+@compiled
+def enter(system, support, j, correlation, lam):
+    """Move column j off zero or its bound until the objective rises or something reaches a bound.
+
+    Returns whether the code is the minimiser on its support afterwards.
+    """
+    rested = support.place[j]
+    if rested == AT_ZERO:
+        sign = 1.0 if correlation > 0.0 else -1.0
+        direction, slope, value = sign, abs(correlation) - lam, 0.0
+    else:
+        sign = 1.0 if rested == AT_UPPER else -1.0
+        direction, slope, value = -sign, lam - sign * correlation, sign * system.upper[j]
+    while True:
+        distance = project(system, support, j)
+        dependent = is_dependent(system, support, j, distance)
+        wanted = np.inf if dependent else slope / distance
+        room = system.upper[j] if direction == sign else sign * value  # to the other end of its own interval
+        if direction == sign:
+            room -= sign * value
+        step, first, at_bound = _first_bound(system, support, -direction, min(wanted, room))
+        if step == np.inf:  # rounding: a direction without curvature has no end
+            return True
+        for i in range(support.size[0]):
+            support.values[i] -= direction * step * support.z[i]
+        value += direction * step
+        if first < 0 and room <= wanted:  # it rests at its other end
+            if system.bounded:
+                rest(system, support, j, sign if direction == sign else 0.0)
+            return True
+        if not dependent:
+            if rested != AT_ZERO:
+                rest(system, support, j, 0.0)
+            append(support, j, sign, value, distance)
+            return first < 0
+        remove(system, support, first, at_bound)
+
+
+@compiled
+def refactor(system, support):
+    """The inverse from scratch; a column that depends on those before it goes to zero."""
+    old = support.size[0]
+    support.size[0] = 0
+    for i in range(old):  # an entry is read before its slot is written
+        j, sign, value = support.members[i], support.signs[i], support.values[i]
+        distance = project(system, support, j)
+        if not is_dependent(system, support, j, distance):
+            append(support, j, sign, value, distance)
+        else:
+            support.place[j] = AT_ZERO
+
+
+@compiled
+def price(c, place, lam, positive, bounded, out):
+    """By how much each column misses the conditions of optimality, in `out`; above 0 where it should enter."""
+    worst = 0.0
+    for j in range(len(c)):
+        v = (c[j] if positive else abs(c[j])) - lam if place[j] == AT_ZERO else 0.0
+        out[j] = v
+        worst = v if v > worst else worst
+    if bounded:
+        for j in range(len(c)):
+            if place[j] == AT_UPPER or place[j] == AT_LOWER:
+                out[j] = lam - c[j] if place[j] == AT_UPPER else lam + c[j]
+                worst = max(worst, out[j])
+    return worst
+
+
+@compiled
+def correlation_of(system, support, j):
+    """Of column j with the residual."""
+    row, total = system.gram[gram_slot(system, support.place, j)], support.right[j]
+    for t in range(support.size[0]):
+        total -= row[support.members[t]] * support.values[t]
+    return total
+
+
+@compiled
+def active_set(system, support, top, lam, max_changes):
+    """Solve from the support at hand. `top` is the largest |D^T x|. Returns the changes of the support."""
+    place, c, missed, candidates = support.place, support.c, support.q, support.candidates
+    changes, repairs = 0, 0
+    while changes < max_changes:
+        correlate(system, support)
+        error = 0.0
+        for i in range(support.size[0]):
+            error = max(error, abs(c[support.members[i]] - lam * support.signs[i]))
+        if error > ROUNDING * top and repairs < REPAIRS:
+            if error > DRIFT * top and repairs > 0:
+                refactor(system, support)
+            changes += minimise_on_support(system, support, lam)
+            repairs += 1
+            continue
+        repairs = 0
+        worst = price(c, place, lam, system.positive, system.bounded, missed)
+        if worst <= ENTER * top:
+            break
+        number = 0
+        for j in range(len(c)):
+            if missed[j] >= SHARE * worst:
+                candidates[number] = j
+                number += 1
+        stale = False  # whether `missed` is that of an earlier code
+        while number > 0 and changes < max_changes:
+            best, strongest = -1, STILL * worst
+            for i in range(number):
+                j = candidates[i]
+                if stale:
+                    c[j] = correlation_of(system, support, j)
+                    size = c[j] if system.positive else abs(c[j])
+                    if place[j] != AT_ZERO:
+                        size = 2 * lam - (c[j] if place[j] == AT_UPPER else -c[j])
+                    missed[j] = size - lam
+                if missed[j] > strongest:
+                    best, strongest = i, missed[j]
+            if best < 0:
+                break
+            j = candidates[best]
+            number -= 1
+            candidates[best] = candidates[number]
+            changes += 1
+            if not enter(system, support, j, c[j], lam):
+                changes += minimise_on_support(system, support, lam)
+            stale = True
+    return changes

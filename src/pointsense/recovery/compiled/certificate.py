@@ -1,0 +1,57 @@
+"""The duality gap of one right-hand side (formulas: `pointsense.recovery.certificate`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .pivots import AT_LOWER, AT_UPPER, compiled
+
+
+@compiled
+def relative_gap(system, support, x, code, lam):
+    """Gap relative to 1/2 |x|^2, from the correlations `support.c` of the code; 0 for x = 0."""
+    c, residual, upper = support.c, support.residual, system.upper
+    n, m = len(c), len(x)
+    energy = 0.0
+    for t in range(m):
+        residual[t] = x[t]
+        energy += x[t] * x[t]
+    if energy == 0.0:
+        return 0.0
+    slack = 0.0
+    for i in range(support.size[0]):
+        column, a = system.columns[support.members[i]], support.values[i]
+        for t in range(m):
+            residual[t] -= a * column[t]
+    if system.bounded:
+        for j in range(n):
+            if support.place[j] == AT_UPPER or support.place[j] == AT_LOWER:
+                column = system.columns[j]
+                for t in range(m):
+                    residual[t] -= code[j] * column[t]
+    left, along = 0.0, 0.0
+    for t in range(m):
+        left += residual[t] * residual[t]
+        along += residual[t] * x[t]
+    highest, lowest = 0.0, 0.0
+    for j in range(n):
+        if not system.bounded or upper[j] == np.inf:
+            highest, lowest = max(highest, c[j]), min(lowest, c[j])
+    if not system.positive:
+        highest = max(highest, -lowest)
+        lowest = -highest
+    scale = 1.0 if system.bounded or left == 0.0 else along / left
+    if scale * highest > lam:
+        scale = lam / highest
+    if scale * lowest > lam:
+        scale = lam / lowest
+    gap = (1.0 - scale) * (1.0 - scale) * left / 2
+    for j in range(n):
+        a = code[j]
+        if a != 0.0:
+            slack += lam * abs(a) - scale * a * c[j]
+        if system.bounded and upper[j] < np.inf:
+            excess = scale * (c[j] if system.positive else abs(c[j])) - lam
+            if excess > 0.0:
+                slack += upper[j] * excess
+    return max(gap + slack, 0.0) / (energy / 2)
