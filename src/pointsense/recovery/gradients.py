@@ -91,15 +91,16 @@ def _in_batch(
     need_D: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """dx (B, m), dD (m, n) or None, dlam (B,), in float64, by products of whole matrices."""
-    X, D, a, grad = X.double(), D.double(), code.double(), grad.double()
-    support = supports.mask(D.shape[1])
-    u = grad * support
+    X, D, a = X.double(), D.double(), code.double()
     if exact and supports.inverse is not None and ridge == 0:
-        u = supports.multiply_inverse(u)
-    elif exact:
-        u, singular = solve_on_support(D, support, u, ridge)
-        if bool(singular.any()):
-            _say_singular()
+        u = supports.multiply_inverse(grad)
+    else:
+        support = supports.mask(D.shape[1])
+        u = grad.double() * support
+        if exact:
+            u, singular = solve_on_support(D, support, u, ridge)
+            if bool(singular.any()):
+                _say_singular()
     along = u @ D.T  # D_p u, eqs. (5) and (8)
     dD = None
     if need_D:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+CHUNK_ENTRIES = 1 << 19  # of the padded matrices that are multiplied at once
+
 
 @dataclass(frozen=True)
 class Supports:
@@ -43,28 +45,31 @@ class Supports:
         return out
 
     def multiply_inverse(self, g: Tensor) -> Tensor:
-        """``u_p = (D_p^T D_p)^-1 g_p`` for every row, zero off the support: (B, n), in the dtype of g."""
+        """``u_p = (D_p^T D_p)^-1 g_p`` for every row of g (B, n), zero off the support: (B, n), float64."""
         assert self.inverse is not None
-        u, sizes = torch.zeros_like(g), self.sizes.long()
+        u = torch.zeros(g.shape, dtype=torch.float64, device=g.device)
+        sizes, g, flat = self.sizes.long(), g.reshape(-1), u.view(-1)
         first = sizes.cumsum(0) - sizes
         triangles = sizes * (sizes + 1) // 2
         corner = triangles.cumsum(0) - triangles
-        order = torch.argsort(sizes)  # rows of about one size share a padded product
-        for rows in order.split(256):
-            k = int(sizes[rows].max()) if len(rows) else 0
+        order = torch.argsort(sizes, descending=True)  # rows of about one size share a padded product
+        begin = 0
+        while begin < len(order):
+            k = int(sizes[order[begin]])
             if k == 0:
-                continue
+                break
+            rows = order[begin : begin + max(1, CHUNK_ENTRIES // k**2)]
+            begin += len(rows)
             slot = torch.arange(k, device=g.device)
             filled = slot < sizes[rows, None]
-            index = (first[rows, None] + slot).clamp_max(len(self.members) - 1)
-            columns = self.members[index].long().masked_fill(~filled, 0)
+            members = self.members[(first[rows, None] + slot).clamp_max(len(self.members) - 1)]
+            at = rows[:, None] * u.shape[1] + members
             low, high = torch.minimum(slot[:, None], slot), torch.maximum(slot[:, None], slot)
-            entry = corner[rows, None, None] + high * (high + 1) // 2 + low
-            M = self.inverse[entry.clamp_max(len(self.inverse) - 1)].to(g.dtype)
-            both = filled[:, :, None] & filled[:, None, :]
-            part = g[rows].gather(1, columns) * filled
-            part = torch.bmm(torch.where(both, M, 0), part[..., None])[..., 0]
-            u[rows] = torch.zeros_like(u[rows]).scatter_add_(1, columns, part)
+            entry = corner[rows, None, None] + (high * (high + 1) // 2 + low)
+            # What lies beyond a triangle belongs to other rows: it meets a zero of g, or is not written.
+            M = self.inverse[entry.clamp_max_(len(self.inverse) - 1)].double()
+            part = torch.bmm(M, (g[at].double() * filled)[..., None])[..., 0]
+            flat[at[filled]] = part[filled]
         return u
 
 

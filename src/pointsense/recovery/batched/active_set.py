@@ -10,12 +10,17 @@ from .support import Supports, System
 REPAIRS = 3  # corrections of rounding in a row
 
 
-def violations(system: System, state: Supports, c: Tensor) -> Tensor:
-    """By how much each column misses the conditions of optimality: above 0 where it should enter. (B, n)."""
-    missed = (c if system.positive else c.abs()) - state.lam[:, None]
+def worst_violation(system: System, state: Supports, c: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much the conditions of optimality are missed at most, and the column that should enter: (B,) each."""
+    missed = system.scratch(c)
+    torch.abs(c, out=missed) if not system.positive else missed.copy_(c)
     if system.upper is not None:
-        missed = torch.where(state.code != 0, state.lam[:, None] - torch.sign(state.code) * c, missed)
-    return missed.masked_fill_(state.free, -torch.inf)
+        resting = (state.code != 0) & ~state.free
+        missed = torch.where(resting, 2 * state.lam[:, None] - torch.sign(state.code) * c, missed)
+    rows, slots = state.filled.nonzero(as_tuple=True)
+    missed[rows, state.members[rows, slots]] = -torch.inf
+    most, column = missed.max(-1)
+    return most - state.lam, column
 
 
 def one_round(system: System, state: Supports) -> Tensor:
@@ -23,9 +28,9 @@ def one_round(system: System, state: Supports) -> Tensor:
 
     A row either goes on to the minimiser on its support, or lets the column enter that misses its condition most.
     """
-    D_upper, every = system.upper, torch.arange(len(state), device=state.X.device)
-    state.residual = torch.addmm(state.X, state.code, system.columns, alpha=-1)
-    state.c = c = state.residual @ system.D
+    upper, every = system.upper, torch.arange(len(state), device=state.X.device)
+    torch.addmm(state.X, state.code, system.columns, alpha=-1, out=state.residual)
+    c = torch.mm(state.residual, system.D, out=state.c)
     error = (c.gather(1, state.members) - state.lam[:, None] * state.signs) * state.filled
     off = error.abs().amax(-1) / state.top.clamp_min(torch.finfo(c.dtype).tiny)
     settling = state.blocked | ((off > system.drift) & (state.repairs < REPAIRS))
@@ -34,7 +39,7 @@ def one_round(system: System, state: Supports) -> Tensor:
         state.refactor(system, state.free & broken[:, None])
         error = error * ~broken[:, None]
     state.repairs = torch.where(settling & ~state.blocked, state.repairs + 1, 0)
-    slope, column = violations(system, state, c).max(-1)
+    slope, column = worst_violation(system, state, c)
     entering = ~settling & (slope > system.enter * state.top)
     finished = ~settling & ~entering
 
@@ -46,10 +51,10 @@ def one_round(system: System, state: Supports) -> Tensor:
     sign = torch.where(rested == 0, torch.sign(correlation), torch.sign(rested))
     heading = torch.where(rested == 0, sign, -sign)
     wanted = torch.where(entering, slope / distance.masked_fill(dependent, 0), 1.0)
-    room = torch.full_like(wanted, torch.inf) if D_upper is None else D_upper[column]
+    room = torch.full_like(wanted, torch.inf) if upper is None else upper[column]
     room = torch.where(entering, room, torch.inf)
     direction = torch.where(entering[:, None], -heading[:, None] * z, z)
-    step, slot, at_upper = state.first_bound(direction, torch.minimum(wanted, room), D_upper)
+    step, slot, at_upper = state.first_bound(direction, torch.minimum(wanted, room), upper)
     lost = step == torch.inf  # rounding: a direction without curvature has no end
     finished, step, entering = finished | lost, step.masked_fill(lost | finished, 0), entering & ~lost
     stopped = (slot >= 0) & ~finished
@@ -60,13 +65,7 @@ def one_round(system: System, state: Supports) -> Tensor:
     state.code[every[entering], column[entering]] = value[entering]
     who = every[stopped]
     if len(who):
-        at = state.members[who, slot[who]]
-        bound = (
-            0.0
-            if D_upper is None
-            else torch.where(at_upper[who], state.signs[who, slot[who]] * D_upper[at], 0)
-        )
-        state.code[who, at] = bound
+        state.rest(system, who, slot[who], at_upper[who])
         state.remove(stopped & (settling | dependent), slot)
     state.append(entering & ~flips & ~dependent, column, sign, z, distance)
     exchanges = dependent & stopped

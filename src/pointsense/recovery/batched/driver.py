@@ -90,7 +90,7 @@ def _finish(pieces: Sequence[State], step: Callable[[State], Tensor], max_change
         over = state.changes >= max_changes
         for _ in range(2 * max_changes):
             over = over | step(state) | (state.changes >= max_changes)
-            if bool(state.filled.all(-1).any()) or 2 * int(over.sum()) >= len(state):
+            if bool(state.filled.all(-1).any()) or 3 * int(over.sum()) >= len(state):
                 break
         else:
             over = torch.ones_like(over)
@@ -134,11 +134,14 @@ def _in_single(problem: Problem) -> tuple[Problem, Tensor, Tensor]:
 def _in_double(state: Supports, problem: Problem, unit: Tensor, length: Tensor) -> Supports:
     """The state of a float32 problem for the float64 one; codes in units of `unit` (b, 1)."""
     X = problem.X[state.rows]
+    c = X @ problem.D
     return replace(
         state,
         X=X,
         lam=problem.lam[state.rows],
-        top=(X @ problem.D).abs().amax(-1),
+        top=c.abs().amax(-1),
+        residual=X.clone(),
+        c=c,
         code=problem.clip(state.code.double() * unit),
         signs=state.signs.double(),
         M=state.M.double() / length**2,

@@ -69,8 +69,7 @@ def one_event(system: System, path: Paths) -> Tensor:
     who = every[leaves]
     if len(who):
         at, sign = path.members[who, slot[who]], path.signs[who, slot[who]]
-        bound = 0.0 if system.upper is None else torch.where(at_upper[who], sign * system.upper[at], 0)
-        path.code[who, at] = bound
+        path.rest(system, who, slot[who], at_upper[who])
         path.c[who, at] = sign * path.level[who]
         path.remove(leaves, slot)
     return ~live | (path.level <= path.lam)

@@ -32,7 +32,14 @@ class System:
         self.columns = problem.D.T.contiguous()  # (n, m)
         self.squares = self.columns.square().sum(-1)
         self.upper, self.positive = problem.upper, problem.positive
+        self._scratch = self.D.new_empty(0, len(self.columns))
         self.gram = self.columns @ self.D if len(self.columns) <= GRAM_LIMIT else None
+
+    def scratch(self, like: Tensor) -> Tensor:
+        """Memory of the shape of `like` (b, n), the same each time: to ask for it anew costs more than to fill it."""
+        if len(self._scratch) < len(like):
+            self._scratch = torch.empty_like(like)
+        return self._scratch[: len(like)]
 
     def products(self, members: Tensor, column: Tensor) -> Tensor:
         """``D_p^T D_j`` for a column j a row: (B, K)."""
@@ -192,6 +199,14 @@ class Supports:
             wanted[at, column] = False
         self.changes = changes
         self.blocked |= which
+
+    def rest(self, system: System, who: Tensor, slot: Tensor, at_upper: Tensor) -> None:
+        """Put the columns of one slot of each of the rows `who` (indices) exactly on the bound they have reached."""
+        column = self.members[who, slot]
+        value = torch.zeros_like(self.lam[who])
+        if system.upper is not None:
+            value = torch.where(at_upper, self.signs[who, slot] * system.upper[column], value)
+        self.code[who, column] = value
 
     def move(self, direction: Tensor, step: Tensor) -> None:
         """Add ``step * direction`` (B, K) to the codes."""

@@ -20,6 +20,7 @@ from .pivots import (
     correlate,
     gram_slot,
     is_dependent,
+    largest,
     multiply,
     project,
     remove,
@@ -132,17 +133,14 @@ def refactor(system, support):
 @compiled
 def price(c, place, lam, positive, bounded, out):
     """By how much each column misses the conditions of optimality, in `out`; above 0 where it should enter."""
-    worst = 0.0
     for j in range(len(c)):
-        v = (c[j] if positive else abs(c[j])) - lam if place[j] == AT_ZERO else 0.0
-        out[j] = v
-        worst = v if v > worst else worst
+        missed = (c[j] if positive else abs(c[j])) - lam
+        out[j] = missed if place[j] == AT_ZERO else 0.0
     if bounded:
         for j in range(len(c)):
             if place[j] == AT_UPPER or place[j] == AT_LOWER:
                 out[j] = lam - c[j] if place[j] == AT_UPPER else lam + c[j]
-                worst = max(worst, out[j])
-    return worst
+    return largest(out)
 
 
 @compiled

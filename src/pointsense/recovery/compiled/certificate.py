@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .pivots import AT_LOWER, AT_UPPER, compiled
+from .pivots import AT_LOWER, AT_UPPER, compiled, largest
 
 
 @compiled
@@ -33,25 +33,33 @@ def relative_gap(system, support, x, code, lam):
     for t in range(m):
         left += residual[t] * residual[t]
         along += residual[t] * x[t]
-    highest, lowest = 0.0, 0.0
+    # The correlations that limit the dual point, of either sign.
+    limits = support.q
     for j in range(n):
-        if not system.bounded or upper[j] == np.inf:
-            highest, lowest = max(highest, c[j]), min(lowest, c[j])
-    if not system.positive:
-        highest = max(highest, -lowest)
-        lowest = -highest
+        limits[j] = c[j] if system.positive else abs(c[j])
+        if system.bounded and upper[j] < np.inf:
+            limits[j] = 0.0
+    highest, lowest = largest(limits), 0.0
+    if system.positive:
+        for j in range(n):
+            limits[j] = -c[j] if not system.bounded or upper[j] == np.inf else 0.0
+        lowest = largest(limits)
+    else:
+        lowest = highest
     scale = 1.0 if system.bounded or left == 0.0 else along / left
     if scale * highest > lam:
         scale = lam / highest
-    if scale * lowest > lam:
-        scale = lam / lowest
+    if -scale * lowest > lam:
+        scale = -lam / lowest
     gap = (1.0 - scale) * (1.0 - scale) * left / 2
-    for j in range(n):
-        a = code[j]
-        if a != 0.0:
-            slack += lam * abs(a) - scale * a * c[j]
-        if system.bounded and upper[j] < np.inf:
-            excess = scale * (c[j] if system.positive else abs(c[j])) - lam
-            if excess > 0.0:
-                slack += upper[j] * excess
+    for i in range(support.size[0]):
+        a = support.values[i]
+        slack += lam * abs(a) - scale * a * c[support.members[i]]
+    if system.bounded:
+        for j in range(n):
+            if support.place[j] == AT_UPPER or support.place[j] == AT_LOWER:
+                slack += lam * upper[j] - scale * code[j] * c[j]
+            if upper[j] < np.inf:
+                excess = scale * (c[j] if system.positive else abs(c[j])) - lam
+                slack += upper[j] * max(excess, 0.0)
     return max(gap + slack, 0.0) / (energy / 2)

@@ -57,7 +57,7 @@ def solve(
         systems,
     )
     members = np.concatenate([p[0] for p in parts])
-    wanted = sum(int(k) * (int(k) + 1) // 2 for k in sizes)
+    wanted = int((sizes.astype(np.int64) * (sizes + 1) // 2).sum())
     inverse = np.concatenate([p[1] for p in parts])
     supports = Supports(
         torch.from_numpy(sizes),

@@ -60,6 +60,21 @@ class Support(NamedTuple):
     candidates: Indices  # (n,), scratch
 
 
+@compiled
+def largest(values):
+    """The largest of the values and 0; four chains, for in one each comparison would wait for the last."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = len(values) - len(values) % 4
+    for i in range(0, whole, 4):
+        a = values[i] if values[i] > a else a
+        b = values[i + 1] if values[i + 1] > b else b
+        c = values[i + 2] if values[i + 2] > c else c
+        d = values[i + 3] if values[i + 3] > d else d
+    for i in range(whole, len(values)):
+        a = values[i] if values[i] > a else a
+    return max(max(a, b), max(c, d))
+
+
 @allocating
 def new_support(n, m):
     room = min(n, m) + 2

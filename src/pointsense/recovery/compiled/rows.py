@@ -8,6 +8,7 @@ from .active_set import active_set
 from .certificate import relative_gap
 from .homotopy import homotopy
 from .pivots import (
+    AT_LOWER,
     AT_UPPER,
     AT_ZERO,
     allocating,
@@ -15,6 +16,7 @@ from .pivots import (
     compiled,
     correlate,
     is_dependent,
+    largest,
     new_support,
     project,
     rest,
@@ -42,12 +44,15 @@ def _begin(system, support, projection, start):
 @compiled
 def _write_code(system, support, row):
     for j in range(len(row)):
-        place = support.place[j]
         row[j] = 0.0
-        if place >= 0:
-            row[j] = support.values[place]
-        elif place != AT_ZERO:
-            row[j] = system.upper[j] if place == AT_UPPER else -system.upper[j]
+    for i in range(support.size[0]):
+        row[support.members[i]] = support.values[i]
+    if system.bounded:
+        for j in range(len(row)):
+            if support.place[j] == AT_UPPER:
+                row[j] = system.upper[j]
+            elif support.place[j] == AT_LOWER:
+                row[j] = -system.upper[j]
 
 
 @allocating
@@ -75,7 +80,9 @@ def solve_rows(
     used, entries = 0, 0
     for b in range(len(X)):
         _begin(system, support, projections[b], starts[b])
-        top = np.abs(projections[b]).max()
+        for j in range(len(support.q)):
+            support.q[j] = abs(projections[b, j])
+        top = largest(support.q)
         if path:
             changes[b] = homotopy(system, support, top, lam[b], max_changes)
         else:
