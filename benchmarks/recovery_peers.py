@@ -153,7 +153,7 @@ LASSO_PEERS = (
     Peer("SPAMS", _spams, "spams-bin", exact=True, fast=True),
     Peer("celer", _celer, "celer"),
     Peer("skglm", _skglm, "skglm"),
-    Peer("pytorch-lasso, FISTA", _pytorch_lasso, "pytorch-lasso"),
+    Peer("pytorch-lasso FISTA", _pytorch_lasso, "pytorch-lasso"),
 )
 
 

@@ -22,13 +22,15 @@ def sensing_matrix(seed: int, m: int = M, n: int = N) -> Tensor:
     return D
 
 
-def measurements(D: Tensor, count: int, seed: int, noise: float = 0.02) -> Tensor:
-    """Measured codes of 1 to 8 non-zeros of 30 to 400 px, with relative noise; the first is zero: (B, m)."""
+def measurements(
+    D: Tensor, count: int, seed: int, noise: float = 0.02, nonzeros: tuple[int, int] = (1, 8)
+) -> Tensor:
+    """Measured codes of so many non-zeros of 30 to 400 px, with relative noise; the first is zero: (B, m)."""
     generator = torch.Generator().manual_seed(1000 + seed)
     m, n = D.shape
     code = torch.zeros(count, n, dtype=torch.float64)
     for row in code:
-        k = int(torch.randint(1, min(9, n + 1), (1,), generator=generator))
+        k = int(torch.randint(nonzeros[0], min(nonzeros[1], n) + 1, (1,), generator=generator))
         row[torch.randperm(n, generator=generator)[:k]] = 30 + 370 * torch.rand(
             k, generator=generator, dtype=torch.float64
         )

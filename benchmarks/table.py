@@ -1,7 +1,7 @@
-"""Write the tables of docs/results.md from docs/results/*.json, between two marks.
+"""Write the tables of docs/results.md and docs/recovery.md from docs/results/*.json, between two marks.
 
 python benchmarks/table.py            write them
-python benchmarks/table.py --check    exit 1 where the page is not what the JSON files say
+python benchmarks/table.py --check    exit 1 where a page is not what the JSON files say
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import recovery_table
 from pointsense.writing import write_text
 from real_data import TASKS, VARIANTS, result_name
+from recovery_table import markdown
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
@@ -166,12 +168,6 @@ def missing_row(stem: str, header: Sequence[str]) -> tuple[str, ...]:
     return (name, VARIANT_NAMES[variant], MISSING, *[""] * (len(header) - 3))
 
 
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def with_tables(page: str, tables: str) -> str:
     """The page with `tables` between its marks."""
     before, _, rest = page.partition(BEGIN)
@@ -180,14 +176,22 @@ def with_tables(page: str, tables: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page, or only look whether it is up to date."""
+    """Write the pages, or only look whether they are up to date."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of results.md and results/")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the pages and of results/")
     parsed = parser.parse_args(arguments)
-    page = parsed.docs / "results.md"
+    pages = {"results.md": render(read_results(parsed.docs / "results"))}
+    recovery = parsed.docs / "results" / "recovery.json"
+    if recovery.is_file():
+        pages["recovery.md"] = recovery_table.render(json.loads(recovery.read_text(encoding="utf-8")))
+    return max(update(parsed.docs / name, tables, parsed.check) for name, tables in pages.items())
+
+
+def update(page: Path, tables: str, check: bool) -> int:
+    """Put the tables into a page, or only look whether they are there; exit code."""
     text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         print(
@@ -195,8 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    wanted = with_tables(text, render(read_results(parsed.docs / "results")))
-    if parsed.check:
+    wanted = with_tables(text, tables)
+    if check:
         if text != wanted:
             print(f"{page} is not what its JSON files say; run python benchmarks/table.py", file=sys.stderr)
         return int(text != wanted)

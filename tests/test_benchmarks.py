@@ -210,3 +210,34 @@ def test_tiling_smoke_run_finds_the_same_points(real_data, capsys):
     assert tiling.main(["--smoke"]) == 0
     assert "of them alike" in capsys.readouterr().out
     assert tiling.main([]) == 2
+
+
+def test_recovery_smoke_run_measures_every_part(capsys):
+    recovery = __import__("recovery")
+    results = recovery.run(recovery.SECTIONS, smoke=True)
+    told = capsys.readouterr().out
+    for title in (
+        "Lasso",
+        "Sizes",
+        "Non-zeros",
+        "Gradients",
+        "Quality",
+        "Random problems",
+        "What the layer is held to",
+    ):
+        assert f"\n{title}\n" in told
+    assert "scikit-learn Lasso" in told
+    origin = {"date": "2020-01-02", "versions": {"torch": "2", "numpy": "2", "commit": "c"}}
+    tables = __import__("recovery_table").render(
+        origin | {"hardware": {"threads": 1, "cpu": "a processor"}} | results
+    )
+    assert "| pointsense auto, compiled | 20 of 20 |" in tables
+
+
+def test_peers_that_are_not_installed_are_left_out_and_named(monkeypatch, capsys):
+    recovery, peers = __import__("recovery"), __import__("recovery_peers")
+    gone = peers.Peer("a solver", peers.LASSO_PEERS[0].solve, "no-such-package")
+    for module in (recovery, __import__("recovery_measures")):
+        monkeypatch.setattr(module, "LASSO_PEERS", (*peers.LASSO_PEERS[:1], gone))
+    assert recovery.main(["--smoke", "--only", "speed"]) == 0
+    assert "not installed: a solver" in capsys.readouterr().out

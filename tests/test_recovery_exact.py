@@ -11,6 +11,7 @@ from scipy.optimize import lsq_linear
 from sklearn.linear_model import Lasso
 
 from pointsense.recovery import (
+    SparseRecovery,
     Status,
     debias,
     lam_from_noise,
@@ -122,6 +123,72 @@ def test_random_problems_are_certified(method, backend, bounds):
         assert result.status == Status.CONVERGED
 
 
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_exact_non_negative_least_squares_is_certified(backend):
+    """lam = 0 and nothing left: the residual is rounding, and so are its correlations."""
+    rng = np.random.default_rng(0)
+    D = torch.from_numpy(rng.standard_normal((5, 3)))
+    code = torch.from_numpy(np.maximum(rng.standard_normal((300, 3)), 0))
+    result = lasso(code @ D.T, D, 0.0, positive=True, backend=backend)
+    assert result.converged.all()
+    torch.testing.assert_close(result.code, code)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_many_columns_at_bounds_without_the_gram_matrix(backend):
+    D = sensing_matrix(0, 40, 4200)
+    x = measurements(D, 2, 0)
+    lam = 0.1 * lam_max(x, D).clamp_min(1)
+    result = lasso(x, D, lam, upper=0.05, backend=backend)
+    assert result.converged.all()
+    assert (result.code.abs() == 0.05).sum() > 1000
+    again = lasso(x, D, lam, upper=0.05, backend=backend, warm_start=result.code)
+    assert again.converged.all()
+    assert (again.iterations <= 2).all()
+
+
+class TestCertificate:
+    def test_codes_outside_their_bounds_have_none(self):
+        D = sensing_matrix(0, 20, 40)
+        x = measurements(D, 6, 0)[1:]
+        code = lasso(x, D, 0.3).code
+        assert (relative_gap(code, x, D, 0.3) < 1e-9).all()
+        assert (relative_gap(code, x, D, 0.3, upper=0.01) == torch.inf).all()
+        assert (relative_gap(-code.abs(), x, D, 0.3, positive=True) == torch.inf).all()
+        bound = lasso(x.float(), D.float(), 0.3, upper=1.7)  # rounding in float32 is no way out
+        assert (relative_gap(bound.code.double(), x, D, 0.3, upper=1.7) < 1e-5).all()
+
+    def test_neither_has_what_is_no_number(self):
+        D = sensing_matrix(0, 20, 40)
+        x = measurements(D, 6, 0)[1:]
+        assert (relative_gap(x.new_full((5, 40), torch.nan), x, D, 0.3) == torch.inf).all()
+
+    @pytest.mark.parametrize("backend", ["compiled", "torch"])
+    @pytest.mark.parametrize(("of_x", "of_D"), [(1, 1e160), (1, 1e-160), (1e200, 1), (1e-200, 1)])
+    def test_numbers_whose_squares_overflow_are_right_or_not_certified(self, backend, of_x, of_D):
+        D = sensing_matrix(0, 20, 40)
+        x = measurements(D, 6, 0)[1:]
+        result = lasso(of_x * x, of_D * D, 0.3 * of_x * of_D, backend=backend)
+        assert of_x == 1 or not result.converged.any()
+        right = lasso(x, D, 0.3).code
+        torch.testing.assert_close((result.code * of_D)[result.converged], right[result.converged])
+
+
+def test_gradient_of_weights_beside_columns_without_a_bound():
+    D = sensing_matrix(0, 20, 40)
+    x = measurements(D, 6, 0)[1:]
+    upper = torch.full((40,), 20.0, dtype=torch.float64)
+    weights = torch.ones(40, dtype=torch.float64, requires_grad=True)
+    grads = []
+    for far in (torch.inf, 1e9):
+        upper[::3] = far
+        grads += torch.autograd.grad(
+            sparse_code(x, D, 0.3, weights=weights, upper=upper).square().sum(), weights
+        )
+    torch.testing.assert_close(*grads)
+    assert grads[0].any()
+
+
 def test_backends_and_methods_agree():
     D = sensing_matrix(0)
     x = measurements(D, 40, 0)
@@ -161,22 +228,27 @@ def test_what_the_gram_matrix_cannot_tell_is_rescued():
     assert lasso(x, D, lam).duality_gap < without.duality_gap
 
 
-@pytest.mark.parametrize("backend", ["compiled", "torch"])
+@pytest.mark.parametrize(("method", "backend"), EXACT)
 @pytest.mark.parametrize("bounds", BOUNDS, ids=str)
-def test_any_warm_start_leads_to_the_certified_solution(backend, bounds):
+def test_any_warm_start_leads_to_the_certified_solution(method, backend, bounds):
     D = sensing_matrix(1)
     x = measurements(D, 30, 1)
-    lam = 0.02 * lam_max(x, D)
-    cold = lasso(x, D, lam, backend=backend, **bounds)
+    lam = 0.02 * lam_max(x, D).clamp_min(1.0)
+    options = {"method": method, "backend": backend, **bounds}
+    cold = lasso(x, D, lam, **options)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(cold.code.shape, generator=generator, dtype=torch.float64)
     for start in (cold.code, 1.1 * cold.code, -cold.code, 10 * noise, cold.code.roll(1, 1), 0 * noise + 7):
-        warm = lasso(x, D, lam, backend=backend, warm_start=start, **bounds)
+        warm = lasso(x, D, lam, warm_start=start, **options)
         assert warm.converged.all()
+        assert_optimal(warm.code, x, D, lam, **bounds)
         assert (warm.duality_gap <= 1e-9).all()
         torch.testing.assert_close(warm.code @ D.T, cold.code @ D.T, rtol=1e-6, atol=1e-6)
-    again = lasso(x, D, lam, backend=backend, warm_start=cold.code, **bounds)
-    assert (again.iterations <= 2).all()
+    again = lasso(x, D, lam, warm_start=cold.code, **options)
+    if method == "homotopy":
+        assert torch.equal(again.iterations, cold.iterations)
+    else:
+        assert (again.iterations <= 2).all()
 
 
 @pytest.mark.parametrize(("method", "backend"), EXACT)
@@ -315,6 +387,53 @@ class TestBackends:
             lasso(x, D, 1.0, weights=torch.ones(3))
         with pytest.raises(TypeError, match="upper must be a number or a tensor, got str"):
             lasso(x, D, 1.0, upper="1")
+
+    @pytest.mark.parametrize(
+        ("options", "error", "text"),
+        [
+            (
+                {"weights": torch.tensor([1.0, torch.inf] * 20)},
+                ValueError,
+                "weights contains infinite values",
+            ),
+            (
+                {"weights": 2.0, "warm_start": torch.ones(3)},
+                ValueError,
+                r"a code of shape \(3, 40\), got \(3,\)",
+            ),
+            ({"tol": "a"}, TypeError, "tol must be a number, got str"),
+            ({"positive": 1}, TypeError, "positive must be True or False, got int"),
+            ({"method": "dal", "upper": 1.0}, ValueError, "'dal' knows neither positive nor upper"),
+        ],
+    )
+    def test_more_mistakes_are_named(self, options, error, text):
+        D = sensing_matrix(0, 20, 40)
+        with pytest.raises(error, match=text):
+            lasso(measurements(D, 3, 0), D, 1.0, **options)
+
+    def test_mistakes_that_are_not_of_numbers(self):
+        D = sensing_matrix(0, 20, 40)
+        x = measurements(D, 3, 0)
+        with pytest.raises(TypeError, match=r"D must be a torch.Tensor, got list"):
+            lasso(x, D.tolist(), 1.0, weights=2.0)
+        with pytest.raises(TypeError, match=r"lam must be real, got torch\.complex"):
+            lasso(x, D, torch.tensor(1j))
+        with pytest.raises(TypeError, match="ridge must be a number, got Tensor"):
+            sparse_code(x, D, 1.0, ridge=torch.tensor(0.1))
+        with pytest.raises(ValueError, match="backend must be one of"):
+            sparse_code(x, D, 1.0, backward="unrolled", backend="nope")
+        with pytest.raises(TypeError, match=r"code must be a torch\.Tensor, got list"):
+            debias([], x, D)
+        with pytest.raises(ValueError, match=r"'dal' knows neither"):
+            SparseRecovery(D, 1.0, method="dal", positive=True)
+        assert lasso(x, D, 1.0, max_iter=np.int64(500)).converged.all()
+
+    def test_a_bound_for_each_column_is_a_buffer_of_the_layer(self):
+        D = sensing_matrix(0, 20, 40)
+        layer = SparseRecovery(D, 1.0, upper=torch.full((40,), 5.0), learn_lam=True)
+        assert layer.state_dict()["upper"].shape == (40,)
+        assert layer(measurements(D, 3, 0)).abs().max() == 5
+        assert "lam=1" in repr(layer)
 
     def test_the_first_compilation_is_announced(self, monkeypatch, tmp_path, caplog):
         from pointsense.recovery.compiled import rows

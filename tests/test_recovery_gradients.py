@@ -283,14 +283,27 @@ def test_mistakes_are_named(options, text):
         sparse_code(x, D, lam, **options)
 
 
-def test_the_example_of_the_docs_runs():
+def examples_of_the_docs():
     text = (Path(__file__).parent.parent / "docs" / "recovery.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_network_of_the_docs_runs():
     scope: dict = {}
     torch.manual_seed(0)
-    exec(example, scope)
+    exec(examples_of_the_docs()[0], scope)
     assert scope["recover"].D.grad.any()
     assert scope["result"].converged.all()
+
+
+def test_the_worked_example_of_the_docs_finds_pulse_and_spikes():
+    scope: dict = {}
+    exec(examples_of_the_docs()[1], scope)
+    assert abs(float(scope["width"].detach()) - 3) < 0.15
+    assert scope["result"].converged.all()
+    assert torch.equal(scope["found"], scope["truth"][10:] > 0)
+    error = (scope["spikes"] - scope["truth"][10:]).norm() / scope["truth"][10:].norm()
+    assert error < 0.15
 
 
 class TestLayer:
@@ -334,7 +347,7 @@ class TestLayer:
 
     def test_mistakes_are_named(self):
         _, D, _, _, _ = problem(21)
-        with pytest.raises(ValueError, match="lam must be above 0 to be learned"):
+        with pytest.raises(ValueError, match="lam must be above 0, got 0"):
             SparseRecovery(D, 0.0, learn_lam=True)
         with pytest.raises(ValueError, match="method must be one of"):
             SparseRecovery(D, 1.0, method="lars")

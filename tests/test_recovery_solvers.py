@@ -291,7 +291,7 @@ D0, X0 = torch.eye(2, 3), torch.ones(4, 2)
             ValueError,
             r"D must be a non-empty \(m, n\) matrix, got shape \(3,\)",
         ),
-        (lambda: lasso(X0, D0, 1.0, tol=0.0), ValueError, "tol must be a relative duality gap above 0"),
+        (lambda: lasso(X0, D0, 1.0, tol=0.0), ValueError, "tol must be above 0, got 0"),
         (lambda: lasso(X0, D0, 1.0, max_iter=0), ValueError, "max_iter must be an integer, 1 or more, got 0"),
         (lambda: lasso(X0, D0, 1.0, warm_start=X0), ValueError, r"code of shape \(4, 3\), got \(4, 2\)"),
     ],

@@ -67,7 +67,7 @@ class Config(BaseModel):
         0.05, ge=0, description="lambda of the lasso in training and decoding (global, spatial)"
     )
     backward: Literal["exact", "paper", "unrolled"] = "exact"
-    recovery: Literal["auto", "ista", "fista", "homotopy", "dal", "lista"] = "auto"
+    recovery: Literal["auto", "active_set", "homotopy", "fista", "ista", "dal", "lista"] = "auto"
     recovery_steps: int = Field(
         0, ge=0, description="most iterations of the recovery in training; 0: its own"
     )

@@ -9,7 +9,8 @@ from pointsense.model.config import Config, override
 
 # Section 4.1 and the ICPR 2012 row of the paper. Epochs, rate, batch and the depth of LISTA are not stated there: at
 # 16 steps LISTA did not learn to recover. The paper runs ISTA, which at this lambda has not converged after a thousand
-# iterations; rules (8) and (9) are about the solution of (4), which FISTA, ISTA with momentum, does reach.
+# iterations, and its predecessor DAL; rules (8), (9) and decoding are about the solution of (4), which the active set
+# reaches too, and much sooner.
 _PAPER: dict[str, Any] = {
     "scale": 1.0,
     "backbone": "resnet152",
@@ -41,9 +42,9 @@ _PAPER: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "pointsense": {},
-    "cnncs": {**_PAPER, "recovery": "dal"},
+    "cnncs": {**_PAPER, "recovery": "auto"},
     "ecnncs-1": {**_PAPER, "alpha": 1.3, "backward": "unrolled", "recovery_steps": 50, "learn_sensing": True},
-    "ecnncs-2": {**_PAPER, "alpha": 1.3, "backward": "paper", "recovery": "fista", "learn_sensing": True},
+    "ecnncs-2": {**_PAPER, "alpha": 1.3, "backward": "paper", "recovery": "auto", "learn_sensing": True},
 }
 """What each preset changes in `Config`'s defaults."""
 

@@ -40,7 +40,8 @@ def duality_gap(
 
     With `positive` only c has to stay below lam / s, not -c. A column of finite `upper` bound u sets no limit to s:
     it adds ``u max(0, s |c_i| - lam)``; then s is 1, or what the columns without a bound allow. With either,
-    correlations below their own rounding, ``4 eps |D_i| |x|``, count as zero.
+    correlations below their own rounding, ``4 eps |D_i| |x|``, count as zero, and the gap of a code outside its
+    bounds is infinite.
 
     Where lam = 0 and nothing is bounded no multiple of r is feasible; there the dual point is r's part orthogonal
     to the columns and the gap is half the squared length of the other part.
@@ -51,13 +52,23 @@ def duality_gap(
         size = torch.linalg.vector_norm(D, dim=0) * torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         correlation = correlation * (correlation.abs() > ROUNDING * torch.finfo(x.dtype).eps * size)
     gap = gap_of(code, x, lam, residual, correlation, positive=positive, upper=upper)
-    if upper is not None:  # the bound of the problem without upper is one as well
-        gap = torch.minimum(gap, gap_of(code, x, lam, residual, correlation, positive=positive))
+    if positive or upper is not None:  # other bounds of the minimum: without upper, and with s = 1
+        for multiple in (None, 1.0):
+            other = gap_of(code, x, lam, residual, correlation, positive=positive, multiple=multiple)
+            gap = torch.minimum(gap, other)
     least_squares = torch.as_tensor(lam, device=x.device) == 0
     if upper is None and not positive and bool(least_squares.any()):
         off = (residual @ _range_basis(D)).square().sum(-1) / 2
         gap = torch.where(least_squares & (residual.square().sum(-1) > 0), off, gap)
-    return gap
+    return torch.where(_outside(code, positive, upper), torch.inf, gap)
+
+
+def _outside(code: Tensor, positive: bool, upper: float | Tensor | None) -> Tensor:
+    """Which codes leave their bounds, by more than their rounding in float32: (...,), bool."""
+    outside = (code < 0) if positive else torch.zeros_like(code, dtype=torch.bool)
+    if upper is not None:
+        outside = outside | (code.abs() > torch.as_tensor(upper, device=code.device) * (1 + 1e-6))
+    return outside.any(-1)
 
 
 def gap_of(
@@ -69,8 +80,12 @@ def gap_of(
     *,
     positive: bool = False,
     upper: float | Tensor | None = None,
+    multiple: float | None = None,
 ) -> Tensor:
-    """`duality_gap` from residual ``x - D a`` and correlation ``D^T (x - D a)``; too large where lam = 0: (...,)."""
+    """`duality_gap` from residual ``x - D a`` and correlation ``D^T (x - D a)``; too large where lam = 0: (...,).
+
+    `multiple` is the s of the dual point before it is made feasible, x.r / |r|^2 by default.
+    """
     energy = residual.square().sum(-1)
     weight = torch.as_tensor(lam, dtype=energy.dtype, device=energy.device).expand(energy.shape)
     tiny = torch.finfo(energy.dtype).tiny
@@ -79,13 +94,15 @@ def gap_of(
     if upper is not None:
         upper = torch.as_tensor(upper, dtype=energy.dtype, device=energy.device)
         limiting = torch.where(torch.isinf(upper), correlation, 0)
-        scale = torch.ones_like(scale)
+        multiple = 1.0
+    if multiple is not None:
+        scale = torch.full_like(scale, multiple)
     highest, lowest = limiting.amax(-1).clamp_min(0), (-limiting).amax(-1).clamp_min(0)
     if not positive:
         highest = lowest = torch.maximum(highest, lowest)
-    most = torch.where(highest > 0, weight / highest.clamp_min(tiny), torch.inf)
+    greatest = torch.where(highest > 0, weight / highest.clamp_min(tiny), torch.inf)
     least = torch.where(lowest > 0, -weight / lowest.clamp_min(tiny), -torch.inf)
-    scale = torch.maximum(torch.minimum(scale, most), least)
+    scale = torch.maximum(torch.minimum(scale, greatest), least)
     slack = (weight[..., None] * code.abs() - scale[..., None] * code * correlation).sum(-1)
     if upper is not None:
         reach = scale[..., None] * (correlation if positive else correlation.abs())
@@ -109,8 +126,11 @@ def relative_gap(
 
 
 def relative(gap: Tensor, x: Tensor) -> Tensor:
-    """A gap relative to ``1/2 |x|^2``; 0 where it is 0 (...,)."""
-    return torch.where(gap > 0, 2 * gap / x.square().sum(-1), torch.zeros_like(gap))
+    """A gap relative to ``1/2 |x|^2``; 0 for ``x = 0`` and no gap; inf where numbers overflow or vanish: (...,)."""
+    energy = x.square().sum(-1) / 2
+    ratio = gap / energy
+    ratio = torch.where(torch.isfinite(ratio) & torch.isfinite(energy), ratio, torch.inf)
+    return torch.where((gap == 0) & (x == 0).all(-1), torch.zeros_like(ratio), ratio)
 
 
 def _range_basis(D: Tensor) -> Tensor:

@@ -36,14 +36,7 @@ def dal(problem: Problem, tol: float, max_iter: int) -> tuple[Tensor, Tensor]:
     code : Tensor, (B, n)
     iterations : Tensor, (B,), int64
         Newton steps and multiplier updates.
-
-    Raises
-    ------
-    ValueError
-        If the problem has bounds.
     """
-    if problem.positive or problem.upper is not None:
-        raise ValueError("method 'dal' knows neither positive nor upper: use 'auto'")
     X, D, lam = problem.X, problem.D, problem.lam
     code = X.new_zeros(len(X), D.shape[1]) if problem.start is None else problem.start.clone()
     rows = torch.arange(len(X), device=X.device)

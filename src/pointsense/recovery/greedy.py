@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
 from . import compiled
-from .problem import check_system
+from .problem import check_number, check_system
 
 DEPENDENT = 1e-10  # relative length left of a column that counts as dependent on the chosen ones
 
@@ -40,11 +42,10 @@ def omp(x: Tensor, D: Tensor, k: int, *, tol: float = 0.0, backend: str = "auto"
         If an argument has a wrong type, shape or value.
     """
     check_system(x, D)
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 0:
         raise ValueError(f"k must be a number of non-zeros, 0 or more, got {k!r}")
-    if not tol >= 0:
-        raise ValueError(f"tol must be 0 or more, got {tol!r}")
-    rows, matrix, most = x.detach().double().reshape(-1, len(D)), D.detach().double(), min(k, *D.shape)
+    check_number("tol", tol, above=False)
+    rows, matrix, most = x.detach().double().reshape(-1, len(D)), D.detach().double(), min(int(k), *D.shape)
     with torch.no_grad():
         if compiled.serves(backend, x):
             from .compiled.driver import omp as solve

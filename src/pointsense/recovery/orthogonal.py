@@ -31,7 +31,8 @@ def orthogonal_active_set(problem: Problem, max_changes: int) -> tuple[Tensor, T
         if problem.lam[b] == 0 and not bounded:  # plain least squares
             code[b] = np.linalg.lstsq(D, x)[0]
             continue
-        changes[b] = _solve(x, D, float(problem.lam[b]), upper, problem.positive, max_changes, code[b])
+        with np.errstate(over="ignore", invalid="ignore"):  # the certificate tells
+            changes[b] = _solve(x, D, float(problem.lam[b]), upper, problem.positive, max_changes, code[b])
     return torch.from_numpy(code).to(problem.X), torch.from_numpy(changes).to(problem.X.device)
 
 

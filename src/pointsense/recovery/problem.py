@@ -117,6 +117,8 @@ class Problem:
             If shapes or devices do not fit, lam is negative, upper not above 0, or a value is not finite.
         """
         check_system(x, D)
+        if not isinstance(positive, bool):
+            raise TypeError(f"positive must be True or False, got {type(positive).__name__}")
         batch_shape = x.shape[:-1]
         lam = _as_tensor("lam", lam, x.device)
         _check_finite("lam", lam)
@@ -131,13 +133,7 @@ class Problem:
             ) from None
         start = None
         if warm_start is not None:
-            _check_float("warm_start", warm_start)
-            expected = (*batch_shape, D.shape[1])
-            if tuple(warm_start.shape) != expected:
-                raise ValueError(
-                    f"warm_start must be a code of shape {expected}, got {tuple(warm_start.shape)}"
-                )
-            _check_finite("warm_start", warm_start)
+            check_start(warm_start, (*batch_shape, D.shape[1]))
             start = warm_start.detach().to(x.device).reshape(-1, D.shape[1])
         if upper is not None:
             upper = per_column("upper", upper, D)
@@ -178,6 +174,23 @@ class Problem:
         return code
 
 
+def check_start(warm_start: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless it is a finite floating point tensor of this shape."""
+    _check_float("warm_start", warm_start)
+    if tuple(warm_start.shape) != shape:
+        raise ValueError(f"warm_start must be a code of shape {shape}, got {tuple(warm_start.shape)}")
+    _check_finite("warm_start", warm_start)
+
+
+def check_number(name: str, value: object, *, above: bool) -> float:
+    """The value as a float; raise unless it is a real number of 0 or more, or above 0."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not (float(value) > 0 if above else float(value) >= 0):
+        raise ValueError(f"{name} must be {'above 0' if above else '0 or more'}, got {value!r}")
+    return float(value)
+
+
 def per_column(name: str, value: float | Tensor, D: Tensor) -> Tensor:
     """One number above 0 for every column, infinite ones allowed: (n,).
 
@@ -202,6 +215,8 @@ def _as_tensor(name: str, value: object, device: torch.device) -> Tensor:
         return torch.tensor(float(value), dtype=torch.float64, device=device)
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
+    if value.is_complex():
+        raise TypeError(f"{name} must be real, got {value.dtype}")
     return value
 
 

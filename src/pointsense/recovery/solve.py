@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from . import compiled
 from .dal import dal
 from .gradients import SupportRule
 from .orthogonal import orthogonal_active_set
-from .problem import LassoResult, Problem, Status, per_column
+from .problem import LassoResult, Problem, Status, check_number, check_start, check_system, per_column
 from .proximal import STEPS, proximal_gradient, unroll
 from .supports import Solution, Supports
 from .systems import polish
@@ -71,7 +72,7 @@ def lasso(
     tol : float
         Relative duality gap, ``gap / (1/2 |x|^2)``, to reach.
     max_iter : int, optional
-        Default: ``10 (m + n)`` changes of the support for the exact methods, which then solve what rounding has
+        Default: ``5 (m + n)`` changes of the support for the exact methods, which then solve what rounding has
         stopped once more, slowly and without the Gram matrix; 5 000 iterations for "fista", 1 000 for "ista",
         500 for "dal".
     warm_start : Tensor, (..., n), optional
@@ -96,8 +97,9 @@ def lasso(
     TypeError, ValueError
         If an argument has a wrong type, shape, name or value.
     """
-    _check_options(method, tol, max_iter)
-    scale = None if weights is None else per_column("weights", weights, D).detach()
+    _check_options(method, tol, max_iter, backend, positive or upper is not None)
+    scale = _scale(weights, x, D)
+    scale = None if scale is None else scale.detach()
     problem = _problem(x, D, lam, warm_start, positive, upper, scale).in_float64()
     solution = _solve(problem, method, tol, max_iter, backend)
     status = torch.full_like(solution.iterations, Status.STALLED, dtype=torch.int8)
@@ -173,11 +175,10 @@ def sparse_code(
     """
     if backward not in BACKWARDS:
         raise ValueError(f"backward must be one of {', '.join(BACKWARDS)}, got {backward!r}")
-    if not ridge >= 0:
-        raise ValueError(f"ridge must be 0 or more, got {ridge!r}")
+    ridge = check_number("ridge", ridge, above=False)
     goal = TOL if tol is None else tol
-    _check_options(method, goal, max_iter)
-    scale = None if weights is None else per_column("weights", weights, D)
+    _check_options(method, goal, max_iter, backend, positive or upper is not None)
+    scale = _scale(weights, x, D)
     problem = _problem(x, D, lam, warm_start, positive, upper, scale)
     wants_gradient = torch.is_grad_enabled() and any(
         v is not None and v.requires_grad for v in (problem.X, problem.D, problem.lam, problem.upper)
@@ -227,10 +228,25 @@ def _problem(
     """The problem without weights: columns D_i / w_i have the codes ``w_i a_i``."""
     if scale is None:
         return Problem.check(x, D, lam, warm_start=warm_start, positive=positive, upper=upper)
-    upper = None if upper is None else per_column("upper", upper, D) * scale
-    if isinstance(warm_start, Tensor):
+    if upper is not None:
+        upper = per_column("upper", upper, D)
+        finite = torch.isfinite(upper)  # infinity times a weight would have no gradient
+        upper = torch.where(finite, torch.where(finite, upper, 1.0) * scale, torch.inf)
+    if warm_start is not None:
+        check_start(warm_start, (*x.shape[:-1], D.shape[1]))
         warm_start = warm_start * scale.detach()
     return Problem.check(x, D / scale, lam, warm_start=warm_start, positive=positive, upper=upper)
+
+
+def _scale(weights: Tensor | None, x: Tensor, D: Tensor) -> Tensor | None:
+    """Checked weights, (n,)."""
+    if weights is None:
+        return None
+    check_system(x, D)
+    scale = per_column("weights", weights, D)
+    if not bool(torch.isfinite(scale.detach()).all()):
+        raise ValueError("weights contains infinite values: leave such columns out of D")
+    return scale
 
 
 def _solve(
@@ -254,8 +270,11 @@ def _solve(
         solution = solve(
             problem, path=method == "homotopy", max_changes=limit, kept=kept, limit=INVERSE_LIMIT
         )
-        # What was cut short, or lies where the solvers' own formula does not reach (lam = 0).
+        # What was cut short, or lies where the solvers' own formula does not reach (lam = 0, tight bounds).
         doubtful = ~(solution.gaps <= DOUBTFUL) | (solution.iterations >= limit)
+        clipped = problem.clip(solution.code)
+        doubtful |= (clipped != solution.code).any(-1)
+        solution.code[doubtful] = clipped[doubtful]
         if bool(doubtful.any()):
             solution.gaps[doubtful] = problem[doubtful].relative_gap(solution.code[doubtful])
         failed = ~(solution.gaps <= tol)
@@ -301,13 +320,17 @@ def _unrolled(
 def _limit(problem: Problem, method: str, max_iter: int | None) -> int:
     if max_iter is not None:
         return max_iter
-    return ITERATIONS[method][1] if method in ITERATIONS else 10 * sum(problem.D.shape)
+    return ITERATIONS[method][1] if method in ITERATIONS else 5 * sum(problem.D.shape)
 
 
-def _check_options(method: str, tol: float, max_iter: int | None) -> None:
+def _check_options(method: str, tol: float, max_iter: int | None, backend: str, bounded: bool) -> None:
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if not tol > 0:
-        raise ValueError(f"tol must be a relative duality gap above 0, got {tol!r}")
-    if max_iter is not None and (isinstance(max_iter, bool) or not isinstance(max_iter, int) or max_iter < 1):
+    if method == "dal" and bounded:
+        raise ValueError("method 'dal' knows neither positive nor upper: use 'auto'")
+    compiled.check(backend)
+    check_number("tol", tol, above=True)
+    if max_iter is not None and (
+        isinstance(max_iter, bool) or not isinstance(max_iter, Integral) or max_iter < 1
+    ):
         raise ValueError(f"max_iter must be an integer, 1 or more, got {max_iter!r}")

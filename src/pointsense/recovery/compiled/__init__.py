@@ -20,6 +20,12 @@ def installed() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
+def check(backend: str) -> None:
+    """Raise a ValueError if it is no backend."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+
+
 def serves(backend: str, x: Tensor) -> bool:
     """Whether compiled code works on x: "auto" asks for it on the CPU, where numba is there.
 
@@ -28,8 +34,7 @@ def serves(backend: str, x: Tensor) -> bool:
     ValueError
         If `backend` is no backend, or "compiled" one that cannot be had.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    check(backend)
     if backend == "compiled" and not (installed() and x.device.type == "cpu"):
         why = (
             f"x is on {x.device}" if installed() else "numba is not installed: pip install 'pointsense[fast]'"

@@ -18,7 +18,6 @@ from .pivots import (
     append,
     compiled,
     correlate,
-    gram_slot,
     is_dependent,
     largest,
     multiply,
@@ -29,6 +28,7 @@ from .pivots import (
 
 ENTER = 1e-12  # violation of the conditions of optimality, relative to the largest |D^T x|, that counts
 SHARE = 0.5  # of the largest violation: what makes a column a candidate
+CANDIDATES = 64  # at most
 STILL = 0.3  # of the largest violation: what a candidate must still have when its turn comes
 ROUNDING = 1e-13  # error of the correlations on the support, relative to the largest |D^T x|, to be corrected
 DRIFT = 1e-9  # what is left of it after a correction that asks for a fresh inverse
@@ -95,9 +95,8 @@ def enter(system, support, j, correlation, lam):
         distance = project(system, support, j)
         dependent = is_dependent(system, support, j, distance)
         wanted = np.inf if dependent else slope / distance
-        room = system.upper[j] if direction == sign else sign * value  # to the other end of its own interval
-        if direction == sign:
-            room -= sign * value
+        # To the other end of its own interval.
+        room = system.upper[j] - sign * value if direction == sign else sign * value
         step, first, at_bound = _first_bound(system, support, -direction, min(wanted, room))
         if step == np.inf:  # rounding: a direction without curvature has no end
             return True
@@ -145,10 +144,13 @@ def price(c, place, lam, positive, bounded, out):
 
 @compiled
 def correlation_of(system, support, j):
-    """Of column j with the residual."""
-    row, total = system.gram[gram_slot(system, support.place, j)], support.right[j]
+    """Of column j with the residual; does not ask for a row of the Gram matrix that is not there."""
+    total, r = support.right[j], system.slot[j]
     for t in range(support.size[0]):
-        total -= row[support.members[t]] * support.values[t]
+        if r >= 0:
+            total -= system.gram[r, support.members[t]] * support.values[t]
+        else:
+            total -= system.gram[system.slot[support.members[t]], j] * support.values[t]
     return total
 
 
@@ -172,11 +174,16 @@ def active_set(system, support, top, lam, max_changes):
         worst = price(c, place, lam, system.positive, system.bounded, missed)
         if worst <= ENTER * top:
             break
-        number = 0
-        for j in range(len(c)):
-            if missed[j] >= SHARE * worst:
-                candidates[number] = j
-                number += 1
+        number, share = 0, SHARE
+        while number == 0 or number == CANDIDATES:  # too many: only the better ones
+            number = 0
+            for j in range(len(c)):
+                if missed[j] >= share * worst and number < CANDIDATES:
+                    candidates[number] = j
+                    number += 1
+            share = (1.0 + share) / 2
+            if share > 0.999:
+                break
         stale = False  # whether `missed` is that of an earlier code
         while number > 0 and changes < max_changes:
             best, strongest = -1, STILL * worst

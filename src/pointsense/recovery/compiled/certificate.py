@@ -12,11 +12,12 @@ def relative_gap(system, support, x, code, lam):
     """Gap relative to 1/2 |x|^2, from the correlations `support.c` of the code; 0 for x = 0."""
     c, residual, upper = support.c, support.residual, system.upper
     n, m = len(c), len(x)
-    energy = 0.0
+    energy, zero = 0.0, True
     for t in range(m):
         residual[t] = x[t]
         energy += x[t] * x[t]
-    if energy == 0.0:
+        zero &= x[t] == 0.0
+    if zero:
         return 0.0
     slack = 0.0
     for i in range(support.size[0]):
@@ -62,4 +63,7 @@ def relative_gap(system, support, x, code, lam):
             if upper[j] < np.inf:
                 excess = scale * (c[j] if system.positive else abs(c[j])) - lam
                 slack += upper[j] * max(excess, 0.0)
-    return max(gap + slack, 0.0) / (energy / 2)
+    ratio = (gap + slack) / (energy / 2)
+    if not (ratio < np.inf and energy < np.inf):  # numbers overflow or vanish
+        return np.inf
+    return max(ratio, 0.0)

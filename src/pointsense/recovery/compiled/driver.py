@@ -28,9 +28,10 @@ def solve(
     kept : dtype of the inverses ``(D_p^T D_p)^-1`` to keep, or None. limit : bytes of all of them, above which
     none is kept.
     """
-    X, n = problem.X.numpy(), problem.D.shape[1]
+    X, n = problem.X.contiguous().numpy(), problem.D.shape[1]
     projections = (problem.X @ problem.D).numpy()
-    starts = np.empty((len(X), 0)) if problem.start is None else problem.start.contiguous().numpy()
+    start = None if path else problem.start  # the path begins at an empty support
+    starts = np.empty((len(X), 0)) if start is None else start.contiguous().numpy()
     lam = problem.lam.contiguous().numpy()
     code, gaps = np.empty((len(X), n)), np.empty(len(X))
     changes, sizes = np.empty(len(X), np.int64), np.empty(len(X), np.int32)

@@ -19,7 +19,6 @@ from .pivots import (
     largest,
     new_support,
     project,
-    rest,
 )
 
 
@@ -30,15 +29,27 @@ def _begin(system, support, projection, start):
     for j in range(len(projection)):
         support.place[j] = AT_ZERO
         support.right[j] = projection[j]
+    resting, explained = False, support.residual
+    for t in range(len(explained)):
+        explained[t] = 0.0
     for j in range(len(start)):
         size = start[j] if system.positive else abs(start[j])
         sign = 1.0 if start[j] > 0.0 else -1.0
         if size >= system.upper[j]:
-            rest(system, support, j, sign)
+            resting = True
+            support.place[j] = AT_UPPER if sign > 0.0 else AT_LOWER
+            for t in range(len(explained)):
+                explained[t] += sign * system.upper[j] * system.columns[j, t]
         elif size > 0.0:
             distance = project(system, support, j)
             if not is_dependent(system, support, j, distance):
                 append(support, j, sign, start[j], distance)
+    if resting:
+        for j in range(len(projection)):
+            total = 0.0
+            for t in range(len(explained)):
+                total += system.columns[j, t] * explained[t]
+            support.right[j] -= total
 
 
 @compiled
