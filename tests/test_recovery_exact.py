@@ -197,15 +197,19 @@ def test_backends_and_methods_agree():
         torch.testing.assert_close(code, codes[0], rtol=0, atol=1e-9)
 
 
-def test_single_precision_is_only_a_start():
+@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
+@pytest.mark.parametrize("path", [False, True])
+def test_single_precision_is_only_a_start(bounds, path):
+    """What other devices than the CPU begin with."""
     D = sensing_matrix(0)
     x = 1e30 * measurements(D, 20, 0)
-    problem = Problem.check(x, 1e20 * D, 0.4e50).in_float64()
-    for path in (False, True):
-        options = {"path": path, "max_changes": 5000, "kept": torch.float64, "limit": 1 << 30}
-        double, single = (batched.solve(problem, single=s, **options) for s in (False, True))
-        assert (single.gaps <= 1e-10).all()
-        torch.testing.assert_close(single.code, double.code, rtol=1e-7, atol=1e3)
+    if "upper" in bounds:
+        bounds = bounds | {"upper": 50e10}
+    problem = Problem.check(x, 1e20 * D, 0.4e50, warm_start=torch.ones(20, 368), **bounds).in_float64()
+    options = {"path": path, "max_changes": 5000, "kept": torch.float64, "limit": 1 << 30}
+    double, single = (batched.solve(problem, single=s, **options) for s in (False, True))
+    assert (problem.relative_gap(single.code) <= 1e-9).all()
+    torch.testing.assert_close(single.code, double.code, rtol=1e-7, atol=1e3)
 
 
 def test_what_the_gram_matrix_cannot_tell_is_rescued():
@@ -367,6 +371,23 @@ def test_several_threads_give_the_same():
         torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-8)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("method", ["auto", "homotopy", "fista"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gpu_gives_the_same(method, dtype):
+    D = sensing_matrix(0).to(dtype)
+    x = measurements(D.double(), 100, 0).to(dtype)
+    results = []
+    for device in ("cpu", "cuda"):
+        leaves = [v.to(device, copy=True).requires_grad_() for v in (x, D)]
+        code = sparse_code(*leaves, 5.0, method=method)
+        grads = torch.autograd.grad(code.square().sum(), leaves)
+        results.append([v.detach().cpu() for v in (code, *grads, omp(*leaves, 4))])
+        assert lasso(*leaves, 5.0, method=method).converged.all()
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-3 * float(one.abs().max()))
+
+
 class TestBackends:
     def test_without_numba_batches_serve(self, monkeypatch):
         monkeypatch.setattr(compiled_module, "installed", lambda: False)
@@ -447,6 +468,34 @@ class TestBackends:
             assert compiled_module.serves("auto", torch.ones(1))
         assert "compiling the recovery solvers for this machine: once" in caplog.text
         compiled_module._announce.cache_clear()
+        Stats.cache_path = None
+        compiled_module.serves("auto", torch.ones(1))
+        assert "about 20 s in every process" in caplog.text
+        compiled_module._announce.cache_clear()
+
+    def test_without_a_place_to_keep_it_it_compiles_all_the_same(self, monkeypatch):
+        import numba
+
+        from pointsense.recovery.compiled import pivots
+
+        plain = numba.njit
+
+        def njit(*args, cache=False, **options):
+            decorator = plain(*args, **options)
+
+            def decorate(function):
+                if cache:
+                    raise RuntimeError("cannot cache function: no locator available")
+                return decorator(function)
+
+            return decorate
+
+        monkeypatch.setattr(numba, "njit", njit)
+
+        def double(number):
+            return 2 * number
+
+        assert pivots._compiler()(double)(3) == 6
 
 
 class TestNoise:

@@ -272,9 +272,10 @@ def _solve(
         )
         # What was cut short, or lies where the solvers' own formula does not reach (lam = 0, tight bounds).
         doubtful = ~(solution.gaps <= DOUBTFUL) | (solution.iterations >= limit)
-        clipped = problem.clip(solution.code)
-        doubtful |= (clipped != solution.code).any(-1)
-        solution.code[doubtful] = clipped[doubtful]
+        if problem.positive or problem.upper is not None:
+            clipped = problem.clip(solution.code)
+            doubtful |= (clipped != solution.code).any(-1)
+            solution.code[doubtful] = clipped[doubtful]
         if bool(doubtful.any()):
             solution.gaps[doubtful] = problem[doubtful].relative_gap(solution.code[doubtful])
         failed = ~(solution.gaps <= tol)

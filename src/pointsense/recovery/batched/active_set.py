@@ -8,6 +8,8 @@ from torch import Tensor
 from .support import Supports, System
 
 REPAIRS = 3  # corrections of rounding in a row
+FALL = 0.3  # of the weight on its way to lam
+LOOSE = 0.3  # violation, relative to a weight above lam, at which it falls
 
 
 def worst_violation(system: System, state: Supports, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,8 +42,9 @@ def one_round(system: System, state: Supports) -> Tensor:
         error = error * ~broken[:, None]
     state.repairs = torch.where(settling & ~state.blocked, state.repairs + 1, 0)
     slope, column = worst_violation(system, state, c)
-    entering = ~settling & (slope > system.enter * state.top)
-    finished = ~settling & ~entering
+    falling = ~settling & (state.lam > state.goal) & (slope <= LOOSE * state.lam)
+    entering = ~settling & ~falling & (slope > system.enter * state.top)
+    finished = ~settling & ~falling & ~entering
 
     products = system.products(state.members, column) * state.filled
     z = state.multiply(torch.where(entering[:, None], products, error))
@@ -56,8 +59,12 @@ def one_round(system: System, state: Supports) -> Tensor:
     direction = torch.where(entering[:, None], -heading[:, None] * z, z)
     step, slot, at_upper = state.first_bound(direction, torch.minimum(wanted, room), upper)
     lost = step == torch.inf  # rounding: a direction without curvature has no end
-    finished, step, entering = finished | lost, step.masked_fill(lost | finished, 0), entering & ~lost
-    stopped = (slot >= 0) & ~finished
+    finished, step, entering = (
+        finished | lost,
+        step.masked_fill(lost | finished | falling, 0),
+        entering & ~lost,
+    )
+    stopped = (slot >= 0) & ~finished & ~falling
 
     state.move(direction, step)
     flips = entering & ~stopped & (room <= wanted)
@@ -75,5 +82,6 @@ def one_round(system: System, state: Supports) -> Tensor:
         state.append(safe, column, sign, z, distance)
         who = every[exchanges & ~safe]
         state.code[who, column[who]] = 0
-    state.blocked = stopped
+    state.lam = torch.where(falling, torch.maximum(FALL * state.lam, state.goal), state.lam)
+    state.blocked = stopped | falling
     return finished

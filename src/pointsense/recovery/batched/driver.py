@@ -13,7 +13,7 @@ from torch import Tensor
 from ..certificate import gap_of, relative
 from ..problem import Problem
 from ..supports import Solution, SupportsBuilder
-from .active_set import one_round
+from .active_set import FALL, one_round
 from .homotopy import Paths, one_event
 from .support import Supports, System
 
@@ -21,6 +21,7 @@ from .support import Supports, System
 CACHE_ENTRIES, DEVICE_ENTRIES = 1 << 22, 1 << 27
 MOST_ROWS = 1 << 11  # of one piece in the cache
 SLOTS = 8  # of a support at first, and by which it grows
+DEEP = 0.02  # of the largest |D^T x|: smaller weights are reached by steps, which cost a round or two each
 
 State = TypeVar("State", bound=Supports)
 
@@ -43,7 +44,7 @@ def solve(
     X = problem.X
     B, n = len(X), problem.D.shape[1]
     slots = min(SLOTS, min(problem.D.shape) + 1)
-    first, unit, length = _in_single(problem) if single else (problem, X, X)
+    first, size, length = _in_single(problem) if single else (problem, X, X)
     system = System(first)
     rows = torch.arange(B, device=X.device).split(_rows(X, slots))
     pieces: list[Supports]
@@ -52,9 +53,9 @@ def solve(
         pieces = [p.supports() for p in _finish(paths, partial(one_event, system), max_changes)]
     else:
         pieces = [_begin(system, first, r, slots) for r in rows]
-    if single:
-        pieces = _finish(pieces, partial(one_round, system), max_changes)
-        pieces = [_in_double(p, problem, unit[p.rows] / length, length) for p in _merged(pieces)]
+    if single:  # rounding can go round in circles there: half of the changes are left for float64
+        pieces = _finish(pieces, partial(one_round, system), max_changes // 2)
+        pieces = [_in_double(p, problem, size / length, length) for p in _merged(pieces)]
         system = System(problem)
     code, gaps = X.new_zeros(B, n), X.new_zeros(B)
     changes = torch.zeros(B, dtype=torch.long, device=X.device)
@@ -65,7 +66,7 @@ def solve(
         gap = gap_of(
             code[at],
             state.X,
-            state.lam,
+            state.goal,
             state.residual,
             state.c,
             positive=problem.positive,
@@ -115,30 +116,32 @@ def _merged(pieces: list[Supports]) -> list[Supports]:
 
 
 def _in_single(problem: Problem) -> tuple[Problem, Tensor, Tensor]:
-    """The problem in float32 without its units, lest squares overflow; sizes (B, 1) of x, length of the columns.
+    """The problem in float32 without its units, lest squares overflow; the sizes of x and of the columns, scalars.
 
-    D / d, x / e and lam / (d e) have the solution a d / e.
+    D / d, x / e, lam / (d e) and upper d / e have the solution a d / e.
     """
-    length = problem.D.norm(dim=0).amax().clamp_min(torch.finfo(problem.D.dtype).tiny)
-    size = problem.X.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(problem.D.dtype).tiny)
+    tiny = torch.finfo(problem.D.dtype).tiny
+    length, size = problem.D.norm(dim=0).amax().clamp_min(tiny), problem.X.abs().amax().clamp_min(tiny)
     single = replace(
         problem,
-        X=(problem.X / size).float(),
-        D=(problem.D / length).float(),
-        lam=(problem.lam / (length * size[:, 0])).float(),
-        start=None if problem.start is None else (problem.start * length / size).float(),
+        X=problem.X / size,
+        D=problem.D / length,
+        lam=problem.lam / length / size,
+        start=None if problem.start is None else problem.start / size * length,
+        upper=None if problem.upper is None else problem.upper / size * length,
     )
-    return single, size, length
+    return single.map(Tensor.float), size, length
 
 
 def _in_double(state: Supports, problem: Problem, unit: Tensor, length: Tensor) -> Supports:
-    """The state of a float32 problem for the float64 one; codes in units of `unit` (b, 1)."""
+    """The state of a float32 problem for the float64 one; its codes are in units of `unit`."""
     X = problem.X[state.rows]
     c = X @ problem.D
     return replace(
         state,
         X=X,
         lam=problem.lam[state.rows],
+        goal=problem.lam[state.rows],
         top=c.abs().amax(-1),
         residual=X.clone(),
         c=c,
@@ -146,6 +149,7 @@ def _in_double(state: Supports, problem: Problem, unit: Tensor, length: Tensor) 
         signs=state.signs.double(),
         M=state.M.double() / length**2,
         blocked=state.filled.any(-1),
+        repairs=torch.zeros_like(state.repairs),
     )
 
 
@@ -160,6 +164,8 @@ def _begin(system: System, problem: Problem, rows: Tensor, slots: int) -> Suppor
     """Empty supports, or those of the start without columns that depend on others."""
     state = Supports.empty(problem, rows, slots)
     if problem.start is None:
+        deep = state.lam < DEEP * state.top
+        state.lam = torch.where(deep, FALL * state.top, state.lam)
         return state
     state.code = problem.clip(problem.start[rows])
     wanted = state.code != 0

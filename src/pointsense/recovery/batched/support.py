@@ -56,8 +56,8 @@ class Supports:
     ----------
     rows : Tensor, (B,), int64
         Which right-hand sides of the problem these are.
-    X, lam, top : Tensor, (B, m), (B,), (B,)
-        Of those right-hand sides; `top` is the largest ``|D^T x|``.
+    X, lam, goal, top : Tensor, (B, m), (B,), (B,), (B,)
+        Of those right-hand sides; `lam` is the present weight on its way to `goal`, `top` the largest ``|D^T x|``.
     code : Tensor, (B, n)
     free : Tensor, (B, n), bool
         Columns strictly between their bounds: the support.
@@ -77,6 +77,7 @@ class Supports:
     rows: Tensor
     X: Tensor
     lam: Tensor
+    goal: Tensor
     top: Tensor
     code: Tensor
     free: Tensor
@@ -100,6 +101,7 @@ class Supports:
             rows=rows,
             X=X,
             lam=problem.lam[rows],
+            goal=problem.lam[rows],
             top=c.abs().amax(-1),
             code=X.new_zeros(B, n),
             free=flags,

@@ -51,6 +51,10 @@ def _announce() -> None:
     """Say that the first call compiles, where no earlier process has."""
     from .rows import solve_rows
 
-    folder = Path(solve_rows.stats.cache_path or ".")
-    if not any(folder.glob("rows.solve_rows-*.nbi")):
+    folder = solve_rows.stats.cache_path
+    if folder is None:
+        log.warning(
+            "compiling the recovery solvers, about 20 s in every process: no folder can be written to keep it"
+        )
+    elif not any(Path(folder).glob("rows.solve_rows-*.nbi")):
         log.warning("compiling the recovery solvers for this machine: once, about 20 s (kept in %s)", folder)

@@ -7,10 +7,12 @@ and every result is certified.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numba.core.options import DefaultOptions
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -18,15 +20,28 @@ Indices = NDArray[np.int64]
 
 #: Sums may be reordered and multiply-adds fused; infinities and NaN keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
-allocating = numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-try:  # Reference counts of the arrays in a System and a Support would cost as much as the arithmetic.
-    compiled = numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
-except Exception:  # an option of numba's that it does not promise: slower without
-    compiled = allocating
 
-DEPENDENT = (
-    1e-11  # squared distance to the span of the support, relative, below which a column counts as in it
-)
+
+def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba's decorator; what it compiles is kept on disk where there is a place for it."""
+    options |= {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # neither the package's folder nor the user's can be written
+            return numba.njit(**options)(function)
+
+    return decorate
+
+
+allocating = _compiler()
+# Reference counts of the arrays in a System and a Support would cost as much as the arithmetic. The option to go
+# without is none that numba promises.
+compiled = _compiler(_nrt=False) if hasattr(DefaultOptions, "_nrt") else allocating
+
+#: Squared distance to the span of the support, relative, below which a column counts as in it.
+DEPENDENT = 1e-11
 AT_ZERO, AT_UPPER, AT_LOWER = -1, -2, -3  # `place` of columns that are not in the support
 
 
