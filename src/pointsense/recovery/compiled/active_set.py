@@ -4,8 +4,8 @@ Lawson and Hanson's method for non-negative least squares (1974, ch. 23), with b
 read for the lasso: a column stands for its positive and its negative half, both of cost lam. The code is always
 the minimiser on its support, so no support comes twice. The dearest step is the product with the Gram matrix that
 finds columns to enter; so one product serves a list of candidates (partial pricing, as in the simplex method),
-each of which is looked at again before it enters. The weight falls to lam by halves, each but roughly solved for:
-at once, small weights let columns enter that the better ones, once they are in, make superfluous.
+each of which is looked at again before it enters. A small weight is reached by halves, each but roughly solved
+for: at once, it lets columns enter that the better ones, once they are in, make superfluous.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ ENTER = 1e-12  # violation of the conditions of optimality, relative to the larg
 SHARE = 0.5  # of the largest violation: what makes a column a candidate
 CANDIDATES = 64  # at most
 STILL = 0.3  # of the largest violation: what a candidate must still have when its turn comes
+DEEP = 0.02  # of the largest |D^T x|: smaller weights are reached by steps
 FALL = 0.5  # of the weight on its way to lam
 LOOSE = 0.3  # violation, relative to a weight above lam, at which it falls
 ROUNDING = 1e-13  # error of the correlations on the support, relative to the largest |D^T x|, to be corrected
@@ -163,8 +164,8 @@ def active_set(system, support, top, lam, max_changes):
     place, c, missed, candidates = support.place, support.c, support.q, support.candidates
     changes, repairs = 0, 0
     goal = lam
-    if support.size[0] == 0:
-        lam = max(goal, FALL * top)
+    if support.size[0] == 0 and goal < DEEP * top:
+        lam = FALL * top
     while changes < max_changes:
         correlate(system, support)
         error = 0.0
