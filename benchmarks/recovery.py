@@ -144,7 +144,7 @@ def run(sections: Sequence[str], smoke: bool) -> dict[str, Any]:
         results["speed"] = speed(rows, some, rounds)
         show("Lasso", results["speed"], lasso_columns)
     if "omp" in sections:
-        results["omp"] = pursuit(rows, some, rounds)
+        results["omp"] = pursuit(rows, rounds)
         show("Orthogonal matching pursuit", results["omp"], ("solver", "k", "rows", "microseconds", "alike"))
     few = {"rows": min(rows, 256), "some": min(some, 24), "rounds": 2 * rounds, "everybody": False}
     if "sizes" in sections:

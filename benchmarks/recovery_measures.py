@@ -133,7 +133,7 @@ def _peer_run(
     return run, {"gap": gap_of(run()), "tolerance": tol, "version": peer.version}
 
 
-def pursuit(rows: int, some: int, rounds: int, k: int = 8) -> list[dict[str, Any]]:
+def pursuit(rows: int, rounds: int, k: int = 8) -> list[dict[str, Any]]:
     """Microseconds a right-hand side of orthogonal matching pursuit, on columns of length 1."""
     D = sensing_matrix(0)
     D = D / D.norm(dim=0)

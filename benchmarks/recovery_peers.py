@@ -57,17 +57,18 @@ class Peer:
         return installed_version(self.package)
 
 
+def _fit_each(make: Callable[..., Any], x: Array, D: Array, lam: Array, **options: Any) -> Array:
+    """Fit an estimator to each right-hand side; these divide the data term by the number of rows."""
+    columns, code = np.asfortranarray(D), np.empty((len(x), D.shape[1]))
+    for i, row in enumerate(x):
+        code[i] = make(lam[i] / len(row), fit_intercept=False, **options).fit(columns, row).coef_
+    return code
+
+
 def _sklearn_lasso(x: Array, D: Array, lam: Array, tol: float, gram: bool = False) -> Array:
     from sklearn.linear_model import Lasso
 
-    columns, code = np.asfortranarray(D), np.empty((len(x), D.shape[1]))
-    precomputed = D.T @ D if gram else False
-    for i, row in enumerate(x):  # scikit-learn divides the data term by the number of rows
-        model = Lasso(
-            lam[i] / len(row), fit_intercept=False, tol=tol, max_iter=100_000, precompute=precomputed
-        )
-        code[i] = model.fit(columns, row).coef_
-    return code
+    return _fit_each(Lasso, x, D, lam, tol=tol, max_iter=100_000, precompute=D.T @ D if gram else False)
 
 
 def _sklearn_lasso_gram(x: Array, D: Array, lam: Array, tol: float) -> Array:
@@ -109,23 +110,13 @@ def _spams(x: Array, D: Array, lam: Array, tol: float) -> Array:
 def _celer(x: Array, D: Array, lam: Array, tol: float) -> Array:
     from celer import Lasso
 
-    columns, code = np.asfortranarray(D), np.empty((len(x), D.shape[1]))
-    for i, row in enumerate(x):
-        code[i] = (
-            Lasso(lam[i] / len(row), fit_intercept=False, tol=tol, max_iter=1000).fit(columns, row).coef_
-        )
-    return code
+    return _fit_each(Lasso, x, D, lam, tol=tol, max_iter=1000)
 
 
 def _skglm(x: Array, D: Array, lam: Array, tol: float) -> Array:
     from skglm import Lasso
 
-    columns, code = np.asfortranarray(D), np.empty((len(x), D.shape[1]))
-    for i, row in enumerate(x):
-        code[i] = (
-            Lasso(lam[i] / len(row), fit_intercept=False, tol=tol, max_iter=1000).fit(columns, row).coef_
-        )
-    return code
+    return _fit_each(Lasso, x, D, lam, tol=tol, max_iter=1000)
 
 
 def _pytorch_lasso(x: Array, D: Array, lam: Array, tol: float) -> Array:

@@ -15,12 +15,11 @@ from ..problem import Problem
 from ..supports import Solution, SupportsBuilder
 from .active_set import FALL, one_round
 from .homotopy import Paths, one_event
-from .support import Supports, System
+from .support import SLOTS, Supports, System
 
 #: Entries of the inverses of one piece: what fits a core's cache, or a share of a device's memory.
 CACHE_ENTRIES, DEVICE_ENTRIES = 1 << 22, 1 << 27
 MOST_ROWS = 1 << 11  # of one piece in the cache
-SLOTS = 8  # of a support at first, and by which it grows
 DEEP = 0.02  # of the largest |D^T x|: smaller weights are reached by steps, which cost a round or two each
 
 State = TypeVar("State", bound=Supports)

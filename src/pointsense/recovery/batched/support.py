@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..problem import GRAM_LIMIT, Problem
 
+SLOTS = 8  # of a support at first, and by which it grows
+
 
 class System:
     """A problem's matrix with what is computed of it once, and what counts as rounding in its precision.
@@ -191,7 +193,7 @@ class Supports:
             tensor[which] = 0
         while bool(wanted.any()):
             if bool(self.filled.all(-1).any()):
-                self.grow(self.members.shape[1] + 8)
+                self.grow(self.members.shape[1] + SLOTS)
             column = wanted.int().argmax(-1)
             z, distance = self.project(system, column)
             here = wanted[at, column]

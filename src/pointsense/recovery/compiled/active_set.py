@@ -134,15 +134,25 @@ def refactor(system, support):
 
 
 @compiled
+def violation(correlation, place, lam, positive):
+    """By how much a column off the support misses its condition of optimality: above 0 where it should enter."""
+    if place == AT_UPPER:
+        return lam - correlation
+    if place == AT_LOWER:
+        return lam + correlation
+    return (correlation if positive else abs(correlation)) - lam
+
+
+@compiled
 def price(c, place, lam, positive, bounded, out):
-    """By how much each column misses the conditions of optimality, in `out`; above 0 where it should enter."""
+    """The violations of all columns, in `out`, 0 on the support; returns the largest, or 0."""
     for j in range(len(c)):
-        missed = (c[j] if positive else abs(c[j])) - lam
+        missed = (c[j] if positive else abs(c[j])) - lam  # spelt out: without branches it vectorises
         out[j] = missed if place[j] == AT_ZERO else 0.0
     if bounded:
         for j in range(len(c)):
-            if place[j] == AT_UPPER or place[j] == AT_LOWER:
-                out[j] = lam - c[j] if place[j] == AT_UPPER else lam + c[j]
+            if place[j] < AT_ZERO:
+                out[j] = violation(c[j], place[j], lam, positive)
     return largest(out)
 
 
@@ -201,10 +211,7 @@ def active_set(system, support, top, lam, max_changes):
                 j = candidates[i]
                 if stale:
                     c[j] = correlation_of(system, support, j)
-                    size = c[j] if system.positive else abs(c[j])
-                    if place[j] != AT_ZERO:
-                        size = 2 * lam - (c[j] if place[j] == AT_UPPER else -c[j])
-                    missed[j] = size - lam
+                    missed[j] = violation(c[j], place[j], lam, system.positive)
                 if missed[j] > strongest:
                     best, strongest = i, missed[j]
             if best < 0:

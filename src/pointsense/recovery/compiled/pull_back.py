@@ -103,14 +103,9 @@ def pull_back_rows(
         for j in range(n):
             a = np.float64(code[b, j])
             if a != 0.0:
-                column = columns[j]
+                column, row = columns[j], d_columns[j]
                 for t in range(m):
                     residual[t] -= a * column[t]
-        for j in range(n):
-            a = np.float64(code[b, j])
-            if a != 0.0:
-                row = d_columns[j]
-                for t in range(m):
                     row[t] -= a * along[t]
         for i in range(k):
             row, ui = d_columns[p[i]], u[i]
