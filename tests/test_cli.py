@@ -98,7 +98,7 @@ def test_help_lists_the_verbs(cli):
     [
         ["nothing"],
         ["train", "data"],
-        ["check", "data", "--radius", "wide"],
+        ["check", "data", "--val-fold", "first"],
         ["train", "data", "--out", "run", "--selection-fraction", "2"],
         ["train", "data", "--out", "run", "--time-limit", "0"],
         ["predict", "a.png", "-m", "run", "-o", "out", "--tile", "8"],

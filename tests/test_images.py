@@ -334,7 +334,7 @@ def test_whole_numbers_for_a_model_of_floats():
 def test_tiles_are_scaled_as_the_whole():
     levels = InputContract.from_images([DEEP[:, :, None]])
     whole = levels.apply(DEEP[:, :, None])
-    np.testing.assert_array_equal(levels.scale(DEEP[5:12, 3:9, None]), whole[:, 5:12, 3:9])
+    np.testing.assert_array_equal(levels.apply(DEEP[5:12, 3:9, None]), whole[:, 5:12, 3:9])
 
 
 def test_contract_round_trip_and_damage():

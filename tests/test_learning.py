@@ -37,8 +37,11 @@ def test_turned_points_lie_on_their_pixels(turns, flip):
 
 def test_cut_keeps_points_on_their_pixels():
     image = torch.arange(30 * 40).reshape(1, 30, 40).half()
-    crop, points = cut(Field("a", image, np.array([[12.0, 20.0], [0.0, 0.0]])), 10, 15, 8)
+    crop, points, labels = cut(
+        Field("a", image, np.array([[12.0, 20.0], [0.0, 0.0]]), np.array([1, 0])), 10, 15, 8
+    )
     assert points.tolist() == [[2.0, 5.0]]
+    assert labels.tolist() == [1]
     assert crop[0, 2, 5] == image[0, 12, 20]
 
 
@@ -51,7 +54,10 @@ def test_colours_change_and_positions_do_not():
 
 
 def fields(side: int = 100) -> list[Field]:
-    return [Field(str(k), torch.rand(3, side, side).half(), np.array([[20.0 + k, 30.0]])) for k in range(3)]
+    label = np.zeros(1, int)
+    return [
+        Field(str(k), torch.rand(3, side, side).half(), np.array([[20.0 + k, 30.0]]), label) for k in range(3)
+    ]
 
 
 def test_grid_sampling_shows_each_patch_in_four_turns_once_an_epoch():
@@ -172,20 +178,20 @@ def test_a_killed_training_ends_as_an_unbroken_one(data, tmp_path):
 
 
 def test_points_of_given_codes(detector):
-    detector = replace(detector, config=override(detector.config, {"threshold": 0.5, "blur": 0.0}))
+    detector = replace(detector, classes=(replace(detector.classes[0], threshold=0.5, blur=0.0),))
     code = detector.network.code
     points = torch.tensor([[10.0, 10.0], [30.0, 20.0]])
     lattice = code.lattice(48, 48)
     signal = code.signals(points, torch.ones(2), lattice) @ code.sensing_matrix.T
     codes = signal.permute(1, 2, 0).reshape(code.numbers, *lattice)
     stride = detector.config.stride
-    found = detector.decode(codes).points
+    found = detector.decode(codes[None]).points
     np.testing.assert_allclose(found, (points.numpy() + 0.5) * stride - 0.5, atol=0.75)
 
 
 def test_another_images_codes_give_that_images_points(detector):
     """Nothing but the codes decides: the detections go where they come from."""
-    detector = replace(detector, config=override(detector.config, {"threshold": 0.3}))
+    detector = replace(detector, classes=(replace(detector.classes[0], threshold=0.3),))
     images = [draw_image(96, seed=5, slide=0, number=number)[0] for number in (0, 1)]
     codes = [detector.map(detector.prepare(image))[0] for image in images]
     own = [detector.predict(image, decoder="codes").points for image in images]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -35,10 +35,19 @@ Data = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DIR.")]
 Radius = Annotated[
-    float | None,
-    typer.Option(metavar="PX", help="Match radius in image pixels; else from dataset.json, else estimated."),
+    list[str] | None,
+    typer.Option(
+        "--radius",
+        metavar="[CLASS=]PX",
+        help="Match radius in image pixels, of all or of a class; else from dataset.json, else estimated.",
+    ),
 ]
-ClassName = Annotated[str, typer.Option("--class", metavar="NAME", help="Use the points of this class only.")]
+ClassNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class", metavar="NAME", help="Use the points of this class only; several: each by itself."
+    ),
+]
 SplitFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="CSV (image,split or image,fold) in place of split.csv.")
 ]
@@ -78,7 +87,15 @@ def train(
         Path | None, typer.Option(metavar="FILE", help="The backbone's pretrained weights (safetensors).")
     ] = None,
     radius: Radius = None,
-    class_name: ClassName = "",
+    class_names: ClassNames = None,
+    each_class: Annotated[
+        bool,
+        typer.Option("--each-class", help="Tell all classes of DATA apart; else all points are one kind."),
+    ] = False,
+    diameter: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="PX", help="Typical diameter of objects, for predict --diameter."),
+    ] = None,
     split_file: SplitFile = None,
     val_fold: ValFold = None,
     selection_fraction: Annotated[
@@ -99,20 +116,22 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a detector on the train images of DATA; the val images are not opened."""
-    from pointsense.datasets import load_dataset, match_radius
+    from pointsense.datasets import load_dataset, radii_of_classes
     from pointsense.model.config import override, parse_settings, read_config
     from pointsense.model.presets import preset as start_from
 
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
-    if class_name:
-        dataset = dataset.only(class_name)
-    elif len(dataset.class_names) == 1:
-        class_name = dataset.class_names[0]
-    px, how = match_radius(dataset, class_name, radius)
+    names = list(dataset.class_names) if each_class or len(dataset.class_names) == 1 else []
+    names = class_names or names or [""]
+    radii = radii_of_classes(dataset, names, radius or [])
+    if len(names) == 1 and names[0]:
+        dataset = dataset.only(names[0])
     settings = override(start_from(preset), read_config(config) if config else {})
     settings = override(settings, parse_settings(set_ or []))
     if weights:
         settings = override(settings, {"weights": str(weights)})
+    if diameter:
+        settings = override(settings, {"diameter": diameter})
 
     from rich.console import Console
 
@@ -122,15 +141,14 @@ def train(
 
     console = Console()
     print(f"device: {pick_device(device)}")
-    print(f"{len(dataset.train)} train images; match radius {px:g} px ({how})", flush=True)
+    print(f"{len(dataset.train)} train images; match radius {_listed(radii)}", flush=True)
     try:
         with shown_progress(console) as report:
             metrics = fit.train(
                 dataset,
                 out,
                 settings,
-                radius=px,
-                class_name=class_name,
+                radius={name: px for name, (px, _) in radii.items()},
                 selection_fraction=selection_fraction,
                 max_train_images=max_train_images,
                 time_limit=time_limit,
@@ -146,7 +164,9 @@ def train(
     print(
         f"code: {code['numbers']} numbers for {code['cells']} cells of a window (ratio {code['ratio']:.2f})"
     )
-    print(f"{out}: F1 {selection['f1']:.3f} on the selection images, threshold {selection['threshold']:.3g}")
+    for name, one in selection["classes"].items():
+        of = f" of {name}" if len(radii) > 1 else ""
+        print(f"{out}: F1{of} {one['f1']:.3f} on the selection images, threshold {one['threshold']:.3g}")
 
 
 @app.command()
@@ -159,6 +179,10 @@ def predict(
         bool, typer.Option("--overlay", help="Also draw the points: NAME.overlay.png.")
     ] = False,
     threshold: Threshold = None,
+    diameter: Annotated[
+        float | None,
+        typer.Option(metavar="PX", help="Typical diameter of the objects; else as in the training images."),
+    ] = None,
     tile: Tile = 1024,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -172,6 +196,7 @@ def predict(
     from pointsense.inference.detector import Detector
 
     detector = Detector.load(model, device=device)
+    detector.zoom_of(diameter)  # fails once, not for each image
     print(f"device: {detector.device}", flush=True)
     failed = 0
     for outcome in predict_files(
@@ -179,6 +204,7 @@ def predict(
         jobs,
         formats=formats,
         threshold=threshold,
+        diameter=diameter,
         tile=tile,
         draw=_overlay_of(detector) if overlay else None,
     ):
@@ -195,7 +221,8 @@ def predict(
 def _overlay_of(detector: Any) -> Any:
     from pointsense.reporting.overlay import write_overlay
 
-    return lambda path, image, found: write_overlay(path, image, found.points, radius=detector.radius)
+    radius = min(kind.radius for kind in detector.classes)
+    return lambda path, image, found: write_overlay(path, image, found.points, found.classes, radius=radius)
 
 
 @app.command()
@@ -211,7 +238,7 @@ def evaluate(
     radius: Radius = None,
     protocol: Annotated[str, typer.Option(help="one-to-one, greedy or duplicate-tolerant.")] = "one-to-one",
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
-    class_name: ClassName = "",
+    class_names: ClassNames = None,
     split_file: SplitFile = None,
     val_fold: ValFold = None,
     threshold: Threshold = None,
@@ -225,9 +252,9 @@ def evaluate(
     from rich.console import Console
 
     from pointsense import evaluation
-    from pointsense.datasets import load_dataset, match_radius
+    from pointsense.datasets import load_dataset, radii_of_classes
     from pointsense.errors import UsageError
-    from pointsense.evaluation.predictions import cases_of_folder, cases_of_model, class_of, samples_of
+    from pointsense.evaluation import predictions as found_by
     from pointsense.writing import write_json
 
     if (model is None) == (predictions is None):
@@ -235,35 +262,38 @@ def evaluate(
     if protocol not in evaluation.PROTOCOLS:
         raise UsageError(f"unknown --protocol '{protocol}'; use one of {', '.join(evaluation.PROTOCOLS)}")
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
-    detector = None
+    samples = found_by.samples_of(dataset, split)
+    of_model: dict[str, float] = {}
     if model is not None:
         from pointsense.inference.detector import Detector
 
         detector = Detector.load(model, device=device)
-        class_name = class_of(dataset, detector.class_name, class_name)
+        of_model = {kind.name: kind.radius for kind in detector.classes}
         print(f"device: {detector.device}", flush=True)
-    if class_name:
-        dataset = dataset.only(class_name)
-    px, how = match_radius(dataset, class_name, radius, of_model=detector.radius if detector else None)
-    samples = samples_of(dataset, split)
-    print(
-        f"{len(samples)} {split} images{f', class {class_name}' if class_name else ''}; "
-        f"match radius {px:g} px ({how})",
-        flush=True,
-    )
-    if detector is not None:
-        cases = cases_of_model(samples, detector, threshold=threshold, tile=tile)
+    names = found_by.classes_of(dataset, list(of_model), class_names or [])
+    radii = radii_of_classes(dataset, names, radius or [], of_model)
+    print(f"{len(samples)} {split} images; match radius {_listed(radii)}", flush=True)
+    if model is not None:
+        found = found_by.found_by_model(samples, detector, threshold=threshold, tile=tile)
     else:
         assert predictions is not None
-        cases = cases_of_folder(samples, data, predictions, class_name=class_name, threshold=threshold)
-    report = evaluation.evaluate(cases, px, protocol=protocol)
+        found = found_by.found_in_folder(samples, data, predictions, threshold=threshold)
     console = Console()
     console.width = max(console.width, 100)
-    console.print(report.as_table())
-    print(f"F1 {report.overall.f1:.3f}")
+    reports = {}
+    for name, (px, _) in radii.items():
+        of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)
+        cases = found_by.cases_of(of_class, found, name if len(of_model) != 1 else "")
+        reports[name] = evaluation.evaluate(cases, px, protocol=protocol)
+        if len(radii) > 1:
+            console.print(f"class {name}")
+        console.print(reports[name].as_table())
+    for name, report in reports.items():
+        print(f"F1{f' of {name}' if len(radii) > 1 else ''} {report.overall.f1:.3f}")
     if json_file is not None:
-        what = {"data": str(data), "split": split, "class": class_name, "source": str(model or predictions)}
-        write_json(json_file, what | report.to_dict())
+        what = {"data": str(data), "split": split, "source": str(model or predictions)}
+        scores = {name: what | {"class": name} | report.to_dict() for name, report in reports.items()}
+        write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
 
 
 @app.command()
@@ -271,7 +301,10 @@ def check(data: Data, radius: Radius = None, split_file: SplitFile = None, val_f
     """Look for what would spoil a training: exit code 1 for errors, 0 for warnings alone."""
     from pointsense import datasets
 
-    findings = datasets.check(data, split_file=split_file, val_fold=val_fold, radius=radius)
+    radii = datasets.parse_radii(radius or [])
+    findings = datasets.check(
+        data, split_file=split_file, val_fold=val_fold, radius=min(radii.values(), default=None)
+    )
     for finding in findings:
         print(f"{finding.level}: {finding.message}")
     errors = sum(finding.level == "error" for finding in findings)
@@ -324,6 +357,13 @@ def _log_to_stderr() -> None:
     log = logging.getLogger("pointsense")
     if not log.handlers:
         log.addHandler(Handler(logging.WARNING))
+
+
+def _listed(radii: Mapping[str, tuple[float, str]]) -> str:
+    """Radii by class and where they come from, in words."""
+    return ", ".join(
+        f"{name} " * (len(radii) > 1) + f"{px:g} px ({how})" for name, (px, how) in radii.items()
+    )
 
 
 def _counted(count: int, noun: str) -> str:

@@ -243,7 +243,7 @@ def _training(run: Path, dataset: Dataset, detector: Detector, metrics: dict[str
     names = set(metrics["selection"]["images"])
     selection = [sample for sample in dataset.train if sample.name in names]
     cases = (_case(sample, detector.predict(read_image(sample.path), threshold=0.0)) for sample in selection)
-    choice = replace(best_threshold(cases, RADIUS_PX), threshold=detector.config.threshold)
+    choice = replace(best_threshold(cases, RADIUS_PX), threshold=detector.classes[0].threshold)
     return Section(
         "Training and the choice of the threshold",
         f"{metrics['steps']} steps in {metrics['seconds']:.0f} s on {metrics['device']}, seed {metrics['seed']}. "

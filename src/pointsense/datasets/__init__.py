@@ -4,7 +4,7 @@ from pointsense.datasets.check import Finding, check
 from pointsense.datasets.dataset import Dataset, Sample, check_points_inside
 from pointsense.datasets.listing import list_images
 from pointsense.datasets.load import load_dataset
-from pointsense.datasets.radius import estimate_radius, match_radius
+from pointsense.datasets.radius import estimate_radius, match_radius, parse_radii, radii_of_classes
 
 __all__ = [
     "Dataset",
@@ -16,4 +16,6 @@ __all__ = [
     "list_images",
     "load_dataset",
     "match_radius",
+    "parse_radii",
+    "radii_of_classes",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ class Sample:
     classes: tuple[str, ...]
     group: str
     split: str = "train"
+
+    def labels(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The place (K,) of each point's class among `names`, -1 where it is none of them; 0 for a single name.
+
+        Of one class all points are, whatever they are called: who wants some of them takes `Dataset.only`.
+        """
+        if len(names) == 1:
+            return np.zeros(len(self.points), dtype=np.int64)
+        place = {name: k for k, name in enumerate(names)}
+        return np.array([place.get(name, -1) for name in self.classes], dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,29 @@ def estimate_radius(dataset: Dataset) -> float | None:
     return round(SHARE * median, 1)
 
 
+def parse_radii(texts: Sequence[str]) -> dict[str, float]:
+    """Match radii in pixels by class, "" for all others, from texts `PX` and `CLASS=PX`.
+
+    Raises
+    ------
+    UsageError
+        If a text is neither, or says the same class again.
+    """
+    radii: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise UsageError(f"--radius is {text}, expected a positive number of pixels, or CLASS=PX")
+        if name in radii:
+            raise UsageError(f"--radius is given twice for {f'the class {name}' if name else 'all points'}")
+        radii[name] = value
+    return radii
+
+
 def known_radius(dataset: Dataset, class_name: str = "") -> float | None:
     """Match radius in pixels that `dataset.json` gives for a class, or for all points; None if it does not.
 
@@ -67,8 +91,36 @@ def known_radius(dataset: Dataset, class_name: str = "") -> float | None:
     return next(iter(radii.values()), None)
 
 
+def radii_of_classes(
+    dataset: Dataset, names: Sequence[str], given: Sequence[str], of_model: Mapping[str, float] | None = None
+) -> dict[str, tuple[float, str]]:
+    """Match radius of each class in pixels, and where it comes from; see `parse_radii` and `match_radius`.
+
+    A model of one class has one radius, whatever the class is called here.
+
+    Raises
+    ------
+    UsageError
+        See `match_radius`; also if a radius is given for a class that is none of `names`.
+    """
+    radii = parse_radii(given)
+    if strange := [name for name in radii if name and name not in names]:
+        known = ", ".join(filter(None, names)) or "none, choose one with --class"
+        raise UsageError(f"--radius names the class '{strange[0]}', but the classes here are: {known}")
+    for name in filter(None, names):
+        dataset.only(name)  # fails where no point is of that class
+    own = dict(of_model or {})
+    if len(own) == 1:
+        own = dict.fromkeys(names, *own.values())
+    return {name: match_radius(dataset, name, radii, of_model=own.get(name)) for name in names}
+
+
 def match_radius(
-    dataset: Dataset, class_name: str = "", given: float | None = None, *, of_model: float | None = None
+    dataset: Dataset,
+    class_name: str = "",
+    given: float | Mapping[str, float] | None = None,
+    *,
+    of_model: float | None = None,
 ) -> tuple[float, str]:
     """Match radius in pixels, and where it comes from, as a phrase to print.
 
@@ -80,8 +132,10 @@ def match_radius(
     dataset : Dataset
     class_name : str
         The class whose points count; all points where it is empty.
-    given, of_model : float, optional
-        Radii in pixels of the image.
+    given : float, or mapping of class name to float, optional
+        In pixels of the image; of a mapping that of the class counts, else that of "".
+    of_model : float, optional
+        In pixels of the image.
 
     Raises
     ------
@@ -89,6 +143,8 @@ def match_radius(
         If `given` is not a positive number, the classes have different radii and none is chosen, or nothing
         tells the radius.
     """
+    if isinstance(given, Mapping):
+        given = given.get(class_name, given.get(""))
     if given is not None:
         if not 0 < given < math.inf:
             raise UsageError(f"--radius is {given:g}, expected a positive number of pixels")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointsense.datasets import Dataset, Sample, check_points_inside
-from pointsense.errors import DataError
+from pointsense.errors import DataError, UsageError
 from pointsense.evaluation.report import Case
 from pointsense.images import read_image
 from pointsense.points import Detections
@@ -41,21 +41,34 @@ def samples_of(dataset: Dataset, split: str) -> list[Sample]:
     )
 
 
-def class_of(dataset: Dataset, of_model: str, given: str) -> str:
-    """The class to score: `given`, else the model's own where the data set has it among others, else "" (all).
+def classes_of(dataset: Dataset, of_model: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The classes to score one by one: those `given`, else the model's own that the data set knows, else "" (all).
 
     A model of one class that is scored against another is logged; names differ between laboratories.
+
+    Raises
+    ------
+    UsageError
+        If a model of several classes does not find one that is given.
     """
     if given:
-        if of_model and of_model != given:
-            log.warning("the model finds '%s', it is scored against '%s'", of_model, given)
-        return given
-    return of_model if of_model in dataset.class_names and len(dataset.class_names) > 1 else ""
+        for name in given:
+            if len(of_model) == 1 and of_model[0] not in ("", name):
+                log.warning("the model finds '%s', it is scored against '%s'", of_model[0], name)
+            if len(of_model) > 1 and name not in of_model:
+                raise UsageError(f"the model finds no '{name}'; its classes are {', '.join(of_model)}")
+        return list(given)
+    known = dataset.class_names
+    return [name for name in of_model if name in known and max(len(known), len(of_model)) > 1] or [""]
 
 
-def cases_of_model(
+Found = dict[str, Detections | None]
+"""Detections by the name of their image; None where there are none to be had."""
+
+
+def found_by_model(
     samples: Iterable[Sample], detector: Detector, *, threshold: float | None = None, tile: int = 1024
-) -> list[Case]:
+) -> Found:
     """A detector's points on the samples' images; every image must be readable, or the score would flatter.
 
     Raises
@@ -63,28 +76,21 @@ def cases_of_model(
     DataError
         For an image that cannot be read or used by the model, or a point outside its image.
     """
-    cases = []
+    found: Found = {}
     for sample in samples:
         image = read_image(sample.path)
         check_points_inside(sample, image.shape)
-        detections = detector.predict(image, threshold=threshold, tile=tile, name=str(sample.path))
-        cases.append(_case(sample, detections))
-    return cases
+        found[sample.name] = detector.predict(image, threshold=threshold, tile=tile, name=str(sample.path))
+    return found
 
 
-def cases_of_folder(
-    samples: Sequence[Sample],
-    root: Path | str,
-    folder: Path | str,
-    *,
-    class_name: str = "",
-    threshold: float | None = None,
-) -> list[Case]:
+def found_in_folder(
+    samples: Sequence[Sample], root: Path | str, folder: Path | str, *, threshold: float | None = None
+) -> Found:
     """The points of one CSV an image, as `pointsense predict` writes them, for the samples of the set `root`.
 
     The CSV of `images/sub/a.png` is `sub/a.csv`, or `images/sub/a.csv` where the whole set was predicted at
-    once. An image without one counts as all missed, which is logged. Of a `class_name`, rows of other classes
-    are left out; those without a class count.
+    once. An image without one counts as all missed, which is logged.
 
     Raises
     ------
@@ -96,17 +102,14 @@ def cases_of_folder(
         raise DataError(
             f"{folder} is not a folder; expected the one that pointsense predict wrote its CSVs to"
         )
-    cases, missing = [], []
+    found: Found = {}
     for sample in samples:
         path = _table_of(sample, Path(root), folder)
-        if path is None:
-            missing.append(sample.name)
-            cases.append(Case(sample.name, sample.group, sample.points, None))
-            continue
-        detections = Detections.read_csv(path)
-        if class_name:
-            detections = detections.select((detections.classes == class_name) | (detections.classes == ""))
-        cases.append(_case(sample, detections if threshold is None else detections.above(threshold)))
+        detections = None if path is None else Detections.read_csv(path)
+        if detections is not None and threshold is not None:
+            detections = detections.above(threshold)
+        found[sample.name] = detections
+    missing = [name for name, detections in found.items() if detections is None]
     if len(missing) == len(samples):
         expected = Path(missing[0]).with_suffix("").as_posix() + ".csv"
         raise DataError(
@@ -118,6 +121,21 @@ def cases_of_folder(
             "%s has no prediction for %d of %d images (%s%s): all their points count as missed",
             folder, len(missing), len(samples), ", ".join(missing[:3]), ", ..." if missing[3:] else "",
         )  # fmt: skip
+    return found
+
+
+def cases_of(samples: Iterable[Sample], found: Found, class_name: str = "") -> list[Case]:
+    """The samples with what was found on them, to be scored.
+
+    Of a `class_name`, detections of other classes are left out; those without a class count.
+    """
+    cases = []
+    for sample in samples:
+        detections = found[sample.name]
+        if detections is not None and class_name:
+            detections = detections.select((detections.classes == class_name) | (detections.classes == ""))
+        points, scores = (None, None) if detections is None else (detections.points, detections.scores)
+        cases.append(Case(sample.name, sample.group, sample.points, points, scores))
     return cases
 
 
@@ -129,7 +147,3 @@ def _table_of(sample: Sample, root: Path, folder: Path) -> Path | None:
         if path.is_file():
             return path
     return None
-
-
-def _case(sample: Sample, detections: Detections) -> Case:
-    return Case(sample.name, sample.group, sample.points, detections.points, detections.scores)

@@ -28,6 +28,17 @@ DTYPES: tuple[Dtype, ...] = ("uint8", "uint16", "float32")
 PERCENTILES = (0.1, 99.9)
 SAMPLED_PIXELS = 2**15
 
+OWN_PERCENTILES = (1.0, 99.8)
+"""Of an image, that become 0 and 1 where each image has levels of its own."""
+
+UNLIKE = 2.0
+"""Images whose contrasts differ by more than this factor, the rarest ones left out, have levels of their own."""
+
+FAINTEST = 0.03
+"""Least contrast that is stretched, as a share of the training images': noise alone is not an image."""
+
+Levels = Literal["fixed", "image"]
+
 
 class InputContract(BaseModel):
     """Channels, number type, black and white levels of the images that a model was trained on.
@@ -43,6 +54,9 @@ class InputContract(BaseModel):
         Number type of the training images.
     low, high : tuple of float, one per channel
         Levels, in the numbers of `dtype`, that become 0 and 1.
+    levels : "fixed" or "image"
+        With "image" each image has levels of its own, its 1 and 99.8 percentiles over all channels. They are those of
+        the whole image, whatever its tiles; a crop of it may have others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +65,7 @@ class InputContract(BaseModel):
     dtype: Dtype
     low: tuple[float, ...]
     high: tuple[float, ...]
+    levels: Levels = "fixed"
 
     @model_validator(mode="after")
     def _consistent(self) -> InputContract:
@@ -86,13 +101,14 @@ class InputContract(BaseModel):
             ) from error
 
     @classmethod
-    def from_images(cls, images: Iterable[Array]) -> InputContract:
+    def from_images(cls, images: Iterable[Array], levels: Levels | None = None) -> InputContract:
         """The contract that training images of shape (H, W, C), as `read_image` gives them, imply.
 
         8-bit images keep 0 and 255 as their levels, as cameras and scanners meant them. For 16-bit and float
         images the levels are the 0.1 and 99.9 percentiles of each channel over all images (of at most
         32,768 pixels an image, drawn with a fixed seed). Grey among RGB images counts as RGB, 8 bits among
-        16 as 16.
+        16 as 16. Unless `levels` are given, images have levels of their own where their contrasts are unlike:
+        where they differ by more than a factor of 2, the tenth of the images at either end left out.
 
         Raises
         ------
@@ -123,15 +139,22 @@ class InputContract(BaseModel):
                 "floats throughout: convert one of the two"
             )
         dtype: Dtype = max((kind for kind in DTYPES if kind in kinds), key=DTYPES.index)
+        if levels is None:
+            contrasts = [np.ptp(np.percentile(_rescaled(s, dtype), OWN_PERCENTILES)) for s in samples]
+            faint, strong = np.percentile(contrasts, (10, 90))
+            levels = "image" if strong > UNLIKE * faint else "fixed"
         if dtype == "uint8":
-            return cls(channels=channels, dtype="uint8", low=(0.0,) * channels, high=(255.0,) * channels)
+            black, white = (0.0,) * channels, (255.0,) * channels
+            return cls(channels=channels, dtype="uint8", low=black, high=white, levels=levels)
 
         pooled = np.concatenate(
             [np.broadcast_to(_rescaled(sample, dtype), (len(sample), channels)) for sample in samples]
         )
         low, high = np.percentile(pooled, PERCENTILES, axis=0)
         high = np.where(high > low, high, low + 1)  # a constant channel
-        return cls(channels=channels, dtype=dtype, low=tuple(low.tolist()), high=tuple(high.tolist()))
+        return cls(
+            channels=channels, dtype=dtype, low=tuple(low.tolist()), high=tuple(high.tolist()), levels=levels
+        )
 
     def check(self, image: Array, name: str = "the image") -> None:
         """Fail, or warn in the log, where `image` (H, W, C) does not keep the contract.
@@ -176,16 +199,15 @@ class InputContract(BaseModel):
                 self.dtype,
             )
 
-    def scale(self, image: Array) -> npt.NDArray[np.float32]:
-        """`apply` without its checks: for the tiles of an image that has passed `check` as a whole."""
-        values = _rescaled(image, self.dtype)
-        if self.channels == 1 and values.shape[2] == 3:
-            values = (values @ LUMINANCE)[:, :, None]
-        elif self.channels == 3 and values.shape[2] == 1:
-            values = np.repeat(values, 3, axis=2)
+    def _levels_of(self, values: npt.NDArray[np.float32]) -> tuple[Array, Array]:
+        """What becomes 0 and 1 in an image (H, W, C) in the numbers of `dtype`."""
         low, high = (np.array(level, np.float32) for level in (self.low, self.high))
-        scaled = np.clip((values - low) / (high - low), *CLIP)
-        return np.ascontiguousarray(np.moveaxis(scaled, 2, 0), dtype=np.float32)
+        if self.levels == "fixed":
+            return low, high
+        pixels = values.reshape(-1, values.shape[2])
+        own = np.percentile(pixels[:: max(1, len(pixels) // SAMPLED_PIXELS)], OWN_PERCENTILES)
+        least = FAINTEST * float((high - low).max())
+        return np.array(own[0], np.float32), np.array(max(own[1], own[0] + least), np.float32)
 
     def apply(self, image: Array, name: str = "the image") -> npt.NDArray[np.float32]:
         """The model's input for an image.
@@ -211,7 +233,14 @@ class InputContract(BaseModel):
             See `check`.
         """
         self.check(image, name)
-        return self.scale(image)
+        values = _rescaled(image, self.dtype)
+        if self.channels == 1 and values.shape[2] == 3:
+            values = (values @ LUMINANCE)[:, :, None]
+        elif self.channels == 3 and values.shape[2] == 1:
+            values = np.repeat(values, 3, axis=2)
+        low, high = self._levels_of(values)
+        scaled = np.clip((values - low) / (high - low), *CLIP)
+        return np.ascontiguousarray(np.moveaxis(scaled, 2, 0), dtype=np.float32)
 
 
 def _full_range(dtype: str) -> float:

@@ -84,19 +84,25 @@ def smoothed(mass: Tensor, blur: float) -> Tensor:
 
 
 def decode_windows(
-    code: ProjectionCode, codes: Tensor, mass: Tensor | None, config: Config, *, decoder: Decoder = "full"
+    code: ProjectionCode,
+    codes: Tensor,
+    mass: Tensor | None,
+    config: Config,
+    blur: float,
+    *,
+    decoder: Decoder = "full",
 ) -> Found:
     """Points of one image from its window codes (L * m, I, J), with or without the help of the mass map (H, W).
 
     "codes" recovers the points from the codes alone, "full" from the codes with the mass map's maxima as a warm
-    start, "maxima" takes the mass map's maxima as they are.
+    start, "maxima" takes the mass map's maxima as they are. `blur` is the doubt about positions, in cells.
     """
     if decoder == "maxima" or config.target == "heatmap":
         assert mass is not None
-        heights = smoothed(mass, config.blur)
+        heights = smoothed(mass, blur)
         if config.target == "code":
             # The height of a spot of one cell's mass, as wide as its blur and the splatting make it.
-            heights = heights * max(1.0, 4 * np.pi * config.blur**2)
+            heights = heights * max(1.0, 4 * np.pi * blur**2)
         peaks = local_maxima(heights, FLOOR / 2)
         positions = subcell(heights, peaks).cpu().numpy().astype(float)
         scores = heights[peaks[:, 0], peaks[:, 1]].cpu().numpy().astype(float)
@@ -105,9 +111,9 @@ def decode_windows(
 
     start = None
     if decoder == "full" and mass is not None:
-        heights = smoothed(mass, min(config.blur, 0.5))
+        heights = smoothed(mass, min(blur, 0.5))
         start = subcell(heights, local_maxima(heights, FLOOR / 2))
-    measure = recover_measure(code, codes, start=start, blur=config.blur, floor=FLOOR)
+    measure = recover_measure(code, codes, start=start, blur=blur, floor=FLOOR)
     scores = measure.supported.cpu().numpy().astype(float)
     votes = (measure.axis_masses >= measure.masses[:, None] / 2).sum(1).cpu().numpy()
     # An axis sees one of the two coordinates: the mean square of its offsets is half of the distance's.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from pointsense.encoding import ProjectionCode
 from pointsense.errors import DataError, UsageError
 from pointsense.images import InputContract
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows, to_cells
-from pointsense.inference.off_grid import Measure, recover_measure
+from pointsense.inference.off_grid import recover_measure
 from pointsense.inference.patches import predict_patches
 from pointsense.inference.tiles import Tile, receptive_radius, tiles, without_seam_doubles
+from pointsense.model.classes import PointClass
 from pointsense.model.config import Config, override
 from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork, build_network
 from pointsense.points import Detections
 from pointsense.writing import replacing, write_json
 
-FORMAT = 1
-"""Version of the model folder; a newer one is refused."""
+FORMAT = 2
+"""Version of the model folder; others are refused."""
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -83,7 +85,7 @@ def to_image(points: npt.NDArray[Any], scale: npt.NDArray[np.float64]) -> npt.ND
 
 @dataclass(frozen=True)
 class TileMap:
-    """The mass map of a tile and a margin around it; `origin` (y, x) is its first pixel in working px."""
+    """The mass maps (K, H, W) of a tile and a margin around it; `origin` (y, x) is its first pixel in working px."""
 
     tile: Tile
     origin: tuple[int, int]
@@ -98,11 +100,11 @@ class Detector:
     ----------
     network : Network
     config : Config
-        With scale, stride, bandwidth and threshold set.
+        With scale, stride and bandwidth set.
     contract : InputContract
         What images must be, and how they are brought to it.
-    class_name : str
-        What the points are; "" where that is not known.
+    classes : tuple of PointClass
+        What it finds, in the order of the network's mass maps.
     um_per_px : float or None
         Pixel size of the training images.
     device : torch.device
@@ -111,18 +113,13 @@ class Detector:
     network: Network
     config: Config
     contract: InputContract
-    class_name: str = ""
+    classes: tuple[PointClass, ...]
     um_per_px: float | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009
 
     def __post_init__(self) -> None:
         self.network.to(self.device).eval()
         self._halo: int | None = None
-
-    @property
-    def radius(self) -> float:
-        """Match radius of the training, in image px."""
-        return self.config.radius
 
     @property
     def step(self) -> int:
@@ -148,30 +145,49 @@ class Detector:
             self._halo = radius + self.margin
         return self._halo
 
-    def prepare(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
+    def zoom_of(self, diameter: float | None) -> float:
+        """How much larger the objects of training are than those of an image, whose diameter is given in px.
+
+        Raises
+        ------
+        UsageError
+            If the diameter is not positive, or that of the training is not known.
+        """
+        if diameter is None:
+            return 1.0
+        if not 0 < diameter < math.inf:
+            raise UsageError(f"--diameter is {diameter:g}, expected a positive number of pixels")
+        if not self.config.diameter:
+            raise UsageError(
+                "the model does not know how large the objects were that it was trained on: train it with "
+                "--diameter PX, or rescale the images and leave --diameter out"
+            )
+        return self.config.diameter / diameter
+
+    def prepare(self, image: npt.NDArray[Any], name: str = "the image", zoom: float = 1.0) -> Tensor:
         """The network's input (C, h, w), in working px, for an image (H, W) or (H, W, C)."""
         image = np.asarray(image)
         if image.ndim == 2:
             image = image[:, :, None]
         if image.ndim != 3:
             raise DataError(f"{name} has the shape {image.shape}; expected (H, W) or (H, W, channels)")
-        return rescaled(torch.from_numpy(self.contract.apply(image, name)), self.config.scale)
+        return rescaled(torch.from_numpy(self.contract.apply(image, name)), self.config.scale * zoom)
 
     @torch.no_grad()
     def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (L * m, I, J) and mass map (H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
+        """Codes (K, L * m, I, J) and mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
         network = self.network
         assert isinstance(network, ProjectionNetwork)
         image = image[None].to(self.device, memory_format=torch.channels_last)
         mass = None
         for view in range(self.config.views):
             turned = torch.rot90(image.flip(3) if view >= 4 else image, view % 4, (2, 3))
-            one = torch.rot90(network(turned).mass, -(view % 4), (2, 3))
+            one = torch.rot90(network(turned).mass, -(view % 4), (2, 3))  # (K, 1, H / stride, W / stride)
             one = one.flip(3) if view >= 4 else one
             mass = one if mass is None else mass + one
         assert mass is not None
         mass = mass / self.config.views
-        return network.code.measure(mass)[0], mass[0, 0]
+        return network.code.measure(mass), mass[:, 0]
 
     @torch.no_grad()
     def predict(
@@ -179,6 +195,7 @@ class Detector:
         image: npt.NDArray[Any],
         *,
         threshold: float | None = None,
+        diameter: float | None = None,
         tile: int = 1024,
         decoder: Decoder = "full",
         name: str = "the image",
@@ -189,7 +206,9 @@ class Detector:
         ----------
         image : array, (H, W) or (H, W, C)
         threshold : float, optional
-            Least score; the one chosen in training unless given.
+            Least score; those chosen in training unless given.
+        diameter : float, optional
+            Typical diameter of the objects in px of the image, where it differs from the training images'.
         tile : int
             Side of a tile's core in working px; it bounds the memory and does not change the result.
         decoder : {"full", "codes", "maxima"}
@@ -207,18 +226,20 @@ class Detector:
         DataError
             If the image does not keep the model's input contract.
         UsageError
-            For an unknown decoder or a tile below 64.
+            For an unknown decoder, a tile below 64, or a diameter to a model that does not know its own.
         """
         if decoder not in DECODERS:
             raise UsageError(f"unknown decoder '{decoder}'; use {', '.join(DECODERS)}")
         if tile < 64:
             raise UsageError(f"tiles need a core of at least 64 px, found {tile}")
-        prepared = self.prepare(image, name)
+        zoom = self.zoom_of(diameter)
+        prepared = self.prepare(image, name, zoom)
         if isinstance(self.network, ProjectionNetwork):
-            found = self.decode_maps(self.maps(prepared, tile), decoder)
+            maps = self.maps(prepared, tile)
+            found = [self.decode_maps(maps, k, decoder) for k in range(len(self.classes))]
         else:
-            found = predict_patches(self.network, prepared, self.config, self.device)
-        return self.detections(found, np.shape(image)[:2], threshold)
+            found = [predict_patches(self.network, prepared, self.config, self.device)]
+        return self.detections(found, np.shape(image)[:2], threshold, zoom)
 
     def maps(self, image: Tensor, core: int = 1024) -> list[TileMap]:
         """Mass maps of the tiles of a prepared image (C, H, W), with a margin around each core."""
@@ -229,25 +250,27 @@ class Detector:
         ):
             _, mass = self.map(tile.read(image)[0])
             # No cell is centred on what the image was filled up with.
-            mass[-(-(image.shape[1] - tile.box[0]) // stride) :] = 0
-            mass[:, -(-(image.shape[2] - tile.box[1]) // stride) :] = 0
+            mass[:, -(-(image.shape[1] - tile.box[0]) // stride) :] = 0
+            mass[:, :, -(-(image.shape[2] - tile.box[1]) // stride) :] = 0
             top, left, bottom, right = tile.around(self.margin)
             bottom, right = (-(-end // stride) * stride for end in (bottom, right))
             rows = slice((top - tile.box[0]) // stride, (bottom - tile.box[0]) // stride)
             columns = slice((left - tile.box[1]) // stride, (right - tile.box[1]) // stride)
-            found.append(TileMap(tile, (top, left), mass[rows, columns].contiguous()))
+            found.append(TileMap(tile, (top, left), mass[:, rows, columns].contiguous()))
         return found
 
     def decode_maps(
-        self, maps: list[TileMap], decoder: Decoder = "full", config: Config | None = None
+        self, maps: list[TileMap], k: int = 0, decoder: Decoder = "full", *, blur: float | None = None
     ) -> Found:
-        """Points of an image, in working px, from the maps of its tiles; `config` may try another blur."""
+        """Points of class k, in working px, from the maps of an image's tiles; `blur` in place of its own."""
+        blur = self.classes[k].blur if blur is None else blur
         code = self.network.code
         assert isinstance(code, ProjectionCode)
         parts, owners = [], []
         for number, one in enumerate(maps):
-            codes = code.measure(one.mass[None, None])[0]
-            found = decode_windows(code, codes, one.mass, config or self.config, decoder=decoder)
+            mass = one.mass[k]
+            codes = code.measure(mass[None, None])[0]
+            found = decode_windows(code, codes, mass, self.config, blur, decoder=decoder)
             found.points[:] += one.origin
             parts.append(found.select(one.tile.owns(found.points)))
             owners.append(np.full(len(parts[-1].points), number))
@@ -255,30 +278,44 @@ class Detector:
         return everything.select(without_seam_doubles(everything.points, np.concatenate(owners)))
 
     def decode(self, codes: Tensor) -> Detections:
-        """Points from codes alone, (L * m, I, J) of windows or (L, C, m) of one patch.
+        """Points from codes alone, (K, L * m, I, J) of windows or (L, C, m) of one patch.
 
         The codes are those of `map`, of an image or tile that begins at its first pixel.
         """
         if isinstance(self.network, ProjectionNetwork):
-            found = decode_windows(
-                self.network.code, codes.to(self.device), None, self.config, decoder="codes"
-            )
+            found = [
+                decode_windows(
+                    self.network.code, code.to(self.device), None, self.config, kind.blur, decoder="codes"
+                )
+                for code, kind in zip(codes, self.classes, strict=True)
+            ]
         else:
             from pointsense.inference.cluster import vote
             from pointsense.inference.patches import decode_patches
 
             seen = decode_patches(self.network, codes[None].to(self.device), self.config)
             votes = vote(seen, self.config.bandwidth, self.config.minimum_votes, axes_count=self.config.axes)
-            found = Found(votes.points, votes.score, votes.votes, votes.spread)
+            found = [Found(votes.points, votes.score, votes.votes, votes.spread)]
         return self.detections(found)
 
     def detections(
-        self, found: Found, shape: tuple[int, ...] | None = None, threshold: float | None = None
+        self,
+        parts: Sequence[Found],
+        shape: tuple[int, ...] | None = None,
+        threshold: float | None = None,
+        zoom: float = 1.0,
     ) -> Detections:
-        """Points in working px as detections in px of the image of `shape` (H, W), in reading order."""
-        keep = found.scores >= (self.config.threshold if threshold is None else threshold)
-        found = found.select(keep)
-        scale = np.full(2, self.config.scale) if shape is None else factors(shape, self.config.scale)
+        """Points of each class in working px as detections in px of the image of `shape` (H, W), in reading order."""
+        kept = [
+            part.select(part.scores >= (kind.threshold if threshold is None else threshold))
+            for part, kind in zip(parts, self.classes, strict=False)
+        ]
+        found = Found.concatenate(kept)
+        names = np.repeat(
+            [kind.name for kind in self.classes[: len(parts)]], [len(part.points) for part in kept]
+        )
+        working = self.config.scale * zoom
+        scale = np.full(2, working) if shape is None else factors(shape, working)
         points = to_image(found.points, scale)
         if shape is not None:
             # A cell cut by the border can have its centre just beyond it.
@@ -287,18 +324,13 @@ class Detector:
         return Detections(
             points=points[order],
             scores=found.scores[order],
-            classes=np.full(len(order), self.class_name),
+            classes=names[order],
             votes=found.votes[order].astype(np.int64),
-            spread=found.spread[order] / self.config.scale,
+            spread=found.spread[order] / working,
         )
 
-    def recover(self, codes: Tensor, start: Tensor | None = None) -> Measure:
-        """The measure behind window codes (L * m, I, J), with the evidence of each axis; in cells."""
-        assert isinstance(self.network, ProjectionNetwork)
-        return recover_measure(self.network.code, codes, start=start, blur=self.config.blur)
-
     def explain(self, image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, Any]:
-        """What the axes see in the window around the middle of an image: the matter of the paper's fig. 6.
+        """What the axes see, of the first class, in the window around the middle of an image: the paper's fig. 6.
 
         Parameters
         ----------
@@ -318,9 +350,9 @@ class Detector:
         code, config = self.network.code, self.config
         prepared = self.prepare(image)
         below, right = (-side % self.step for side in prepared.shape[1:])
-        codes, _ = self.map(F.pad(prepared[None], (0, right, 0, below), mode="replicate")[0])
-        measure = self.recover(codes)
-        certain = measure.masses >= config.threshold
+        codes = self.map(F.pad(prepared[None], (0, right, 0, below), mode="replicate")[0])[0][0]
+        measure = recover_measure(code, codes, blur=self.classes[0].blur)
+        certain = measure.masses >= self.classes[0].threshold
         lattice = (codes.shape[1], codes.shape[2])
         cells = to_cells(
             torch.from_numpy(to_working(truth, factors(np.shape(image), config.scale))).to(codes),
@@ -380,7 +412,7 @@ class Detector:
             folder / CONFIG,
             {
                 "format": FORMAT,
-                "class_name": self.class_name,
+                "classes": [asdict(kind) for kind in self.classes],
                 "um_per_px": self.um_per_px,
                 "input": self.contract.to_dict(),
                 "settings": self.config.model_dump(),
@@ -404,9 +436,10 @@ class Detector:
         try:
             config = override(Config(), stored["settings"])
             contract = InputContract.from_dict(stored["input"])
+            classes = tuple(PointClass(**kind) for kind in stored["classes"])
         except (UsageError, KeyError, TypeError) as error:
             raise DataError(f"{folder / CONFIG} is damaged: {error}") from error
-        network = build_network(config, contract.channels, load=False)
+        network = build_network(config, contract.channels, len(classes), load=False)
         try:
             with safe_open(folder / WEIGHTS, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -421,7 +454,7 @@ class Detector:
                 f"{folder / WEIGHTS} does not fit {CONFIG} beside it ({str(error).splitlines()[-1].strip()}); "
                 "copy both files of the model again"
             ) from error
-        return cls(network, config, contract, stored.get("class_name", ""), stored.get("um_per_px"), where)
+        return cls(network, config, contract, classes, stored.get("um_per_px"), where)
 
 
 def _stored(folder: Path) -> dict[str, Any]:
@@ -439,9 +472,10 @@ def _stored(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder / CONFIG} cannot be read ({error}); copy the model again") from error
     if not isinstance(stored, dict) or not isinstance(stored.get("format"), int):
         raise DataError(f"{folder / CONFIG} is no model configuration of pointsense")
-    if stored["format"] > FORMAT:
+    if stored["format"] != FORMAT:
+        newer = stored["format"] > FORMAT
         raise DataError(
-            f"{folder} was written by a newer pointsense (format {stored['format']}, this one reads {FORMAT}); "
-            "update pointsense"
+            f"{folder} was written by {'a newer' if newer else 'an older'} pointsense (format {stored['format']}, "
+            f"this one reads {FORMAT}); {'update pointsense' if newer else 'train the model again'}"
         )
     return stored

@@ -91,6 +91,7 @@ def predict_files(
     *,
     formats: Sequence[str] = ("csv",),
     threshold: float | None = None,
+    diameter: float | None = None,
     tile: int = 1024,
     draw: Draw | None = None,
 ) -> Iterator[Outcome]:
@@ -105,6 +106,8 @@ def predict_files(
         `<image stem>.csv` and `<image stem>.geojson`.
     threshold : float, optional
         Least score; the model's own where it is not given.
+    diameter : float, optional
+        Typical diameter of the objects in px, where it differs from the training images'.
     tile : int
         Side in pixels of the core that is predicted at once.
     draw : callable, optional
@@ -113,7 +116,9 @@ def predict_files(
     for job in jobs:
         try:
             image = read_image(job.image)
-            detections = detector.predict(image, threshold=threshold, tile=tile, name=str(job.image))
+            detections = detector.predict(
+                image, threshold=threshold, diameter=diameter, tile=tile, name=str(job.image)
+            )
             if "csv" in formats:
                 detections.write_csv(job.output(".csv"), detector.um_per_px)
             if "geojson" in formats:

@@ -12,19 +12,29 @@ def model_card(detector: Detector, metrics: dict[str, Any], dataset: Dataset) ->
     """README.md of a run folder: what the model is for, what it takes, how it was made and how good it is."""
     config, contract, chosen = detector.config, detector.contract, metrics["selection"]
     size = metrics["code"]
-    levels = ", ".join(f"{low:g} to {high:g}" for low, high in zip(contract.low, contract.high, strict=True))
+    levels = "levels " + ", ".join(
+        f"{low:g} to {high:g}" for low, high in zip(contract.low, contract.high, strict=True)
+    )
+    if contract.levels == "image":
+        levels = "each image stretched between its own 1 and 99.8 percentiles"
+    size_of = f"; typical diameter of an object {config.diameter:g} px" if config.diameter else ""
     pixel = f"{dataset.um_per_px:g} um" if dataset.um_per_px else "not stated"
-    return f"""# pointsense model: {detector.class_name or "points"}
+    names = ", ".join(kind.name for kind in detector.classes)
+    rows = "\n".join(
+        f"| {kind.name or 'points'} | {kind.radius:g} | {kind.threshold:g} | {one['f1']:.3f} | {one['precision']:.3f} "
+        f"| {one['recall']:.3f} |"
+        for kind, one in zip(detector.classes, chosen["classes"].values(), strict=True)
+    )
+    return f"""# pointsense model: {names or "points"}
 
-Finds {f"objects of the class '{detector.class_name}'" if detector.class_name else "objects"} as points (y, x) in
-microscopy images.
+Finds {f"objects of the class {names}" if names else "objects"} as points (y, x) in microscopy images.
 
     pointsense predict IMAGES --model THIS_FOLDER --out DIR
 
 ## Input
-- channels: {contract.channels} (grey and RGB are converted into each other), type {contract.dtype}, levels {levels}
-- pixel size of the training images: {pixel}; match radius {config.radius:g} px. Objects of another size in pixels
-  need images rescaled accordingly.
+- channels: {contract.channels} (grey and RGB are converted into each other), type {contract.dtype}, {levels}
+- pixel size of the training images: {pixel}{size_of}. Objects of another size in pixels need `--diameter PX`, or
+  images rescaled accordingly.
 
 ## How it was made
 - preset `{config.preset}`, backbone `{config.backbone}`{f" from {config.weights}" if config.weights else ""},
@@ -37,8 +47,13 @@ microscopy images.
 
 ## Scores
 On the selection part of the training images, on which stopping, decoder and threshold were chosen (so these
-figures flatter): F1 {chosen["f1"]:.3f}, precision {chosen["precision"]:.3f}, recall {chosen["recall"]:.3f} at the
-threshold {chosen["threshold"]:g}. Use `pointsense evaluate` on images that were not trained on.
+figures flatter):
+
+| class | match radius px | threshold | F1 | precision | recall |
+|---|---|---|---|---|---|
+{rows}
+
+Use `pointsense evaluate` on images that were not trained on.
 
 ## Licence
 Weights follow the licence of the data they were trained on: state it here before you pass them on.

@@ -24,24 +24,31 @@ class Field:
     name : str
     image : Tensor, (C, H, W), float16
         Half precision keeps 8-bit steps and halves the memory.
-    points : (K, 2) float64
+    points : (N, 2) float64
+    labels : (N,) int64
+        Class of each point, by its place among the model's classes.
     """
 
     name: str
     image: Tensor
     points: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops (B, C, S, S) and the points (K_b, 2) of each, float32."""
+    """Crops (B, C, S, S), and the points (N, 2), float32, of each crop and class, crop by crop."""
 
     images: Tensor
     points: list[Tensor]
 
 
-def cut(field: Field, top: int, left: int, side: int) -> tuple[Tensor, npt.NDArray[np.float64]]:
-    """A crop (C, side, side) and the points in it; beyond the image the border pixels are repeated."""
+Crop = tuple[Tensor, npt.NDArray[np.float64], npt.NDArray[np.int64]]
+"""An image (C, S, S), its points (N, 2) and their labels (N,)."""
+
+
+def cut(field: Field, top: int, left: int, side: int) -> Crop:
+    """A crop of `side` px; beyond the image the border pixels are repeated."""
     H, W = field.image.shape[1:]
     rows = slice(max(top, 0), min(top + side, H))
     columns = slice(max(left, 0), min(left + side, W))
@@ -50,23 +57,35 @@ def cut(field: Field, top: int, left: int, side: int) -> tuple[Tensor, npt.NDArr
     if any(pad):
         crop = F.pad(crop[None], pad, mode="replicate")[0]
     points = field.points - (top, left)
-    return crop, points[np.all((points >= -0.5) & (points < side - 0.5), axis=1)]
+    inside = np.all((points >= -0.5) & (points < side - 0.5), axis=1)
+    return crop, points[inside], field.labels[inside]
+
+
+def resized(crop: Crop, side: int) -> Crop:
+    """A crop enlarged or shrunk to `side` px."""
+    image, points, labels = crop
+    before = image.shape[-1]
+    if before == side:
+        return crop
+    image = F.interpolate(image[None], size=(side, side), mode="bilinear", antialias=side < before)[0]
+    return image, (points + 0.5) * (side / before) - 0.5, labels
 
 
 class Crops:
     """Draws the batches of a training run.
 
-    "random" sampling takes crops anywhere, at least the share `positives` of them around a point; "grid" takes
-    the paper's patches, side by side from the first pixel, empty ones too, in an order shuffled each epoch.
+    "random" sampling takes crops anywhere, at least the share `positives` of them around a point, of each class
+    as often; "grid" takes the paper's patches, side by side from the first pixel, empty ones too, in an order
+    shuffled each epoch.
     """
 
-    def __init__(self, fields: Sequence[Field], config: Config, seed: int):
-        self.fields, self.config, self.seed = list(fields), config, seed
+    def __init__(self, fields: Sequence[Field], config: Config, seed: int, classes: int = 1):
+        self.fields, self.config, self.seed, self.classes = list(fields), config, seed, classes
         self.areas = np.array([f.image.shape[1] * f.image.shape[2] for f in self.fields], dtype=float)
         self.owners = np.repeat(np.arange(len(self.fields)), [len(f.points) for f in self.fields])
-        self.points = (
-            np.concatenate([f.points for f in self.fields]) if len(self.owners) else np.zeros((0, 2))
-        )
+        self.points = np.concatenate([np.zeros((0, 2)), *(f.points for f in self.fields)])
+        labels = np.concatenate([np.zeros(0, int), *(f.labels for f in self.fields)])
+        self.members = [np.flatnonzero(labels == k) for k in range(classes) if np.any(labels == k)]
         side = config.patch
         self.grid = [
             (number, top, left)
@@ -82,8 +101,10 @@ class Crops:
             crops = [self.patch(k) for k in self.patches(step)]
         else:
             crops = [self._anywhere(generator) for _ in range(self.config.batch)]
-        images = [recoloured(image, self.config.jitter, generator) for image, _ in crops]
-        points = [torch.from_numpy(np.ascontiguousarray(inside)).float() for _, inside in crops]
+        images = [recoloured(image, self.config.jitter, generator) for image, _, _ in crops]
+        points = [
+            torch.from_numpy(p[labels == k]).float() for _, p, labels in crops for k in range(self.classes)
+        ]
         return Batch(torch.stack(images), points)
 
     def patches(self, step: int) -> list[int]:
@@ -96,15 +117,19 @@ class Crops:
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         return np.random.default_rng([self.seed, epoch, 1]).permutation(4 * len(self.grid))
 
-    def patch(self, k: int) -> tuple[Tensor, npt.NDArray[np.float64]]:
-        """Patch k // 4 of the grid after k % 4 quarter turns, with its points."""
+    def patch(self, k: int) -> Crop:
+        """Patch k // 4 of the grid after k % 4 quarter turns."""
         number, top, left = self.grid[k // 4]
-        return turned(*cut(self.fields[number], top, left, self.config.patch), k % 4, flip=False)
+        image, points, labels = cut(self.fields[number], top, left, self.config.patch)
+        return *turned(image, points, k % 4, flip=False), labels
 
-    def _anywhere(self, generator: np.random.Generator) -> tuple[Tensor, npt.NDArray[np.float64]]:
+    def _anywhere(self, generator: np.random.Generator) -> Crop:
         side = self.config.patch
-        if len(self.points) and generator.random() < self.config.positives:
-            k = generator.integers(len(self.points))
+        if self.config.zoom > 1:
+            side = round(side * self.config.zoom ** generator.uniform(-1, 1))
+        if self.members and generator.random() < self.config.positives:
+            members = self.members[generator.integers(len(self.members))]
+            k = members[generator.integers(len(members))]
             owner = self.owners[k]
             corner = self.points[k] - generator.uniform(0.1, 0.9, 2) * side
         else:
@@ -113,7 +138,9 @@ class Crops:
         # A crop ends where its image does, as tiles do in prediction.
         top, left = np.clip(np.floor(corner), 0, np.maximum(self._sides(owner) - side, 0)).astype(int)
         flip = bool(self.config.flips and generator.random() < 0.5)
-        return turned(*cut(self.fields[owner], int(top), int(left), side), int(generator.integers(4)), flip)
+        crop = cut(self.fields[owner], int(top), int(left), side)
+        image, points, labels = resized(crop, self.config.patch)
+        return *turned(image, points, int(generator.integers(4)), flip), labels
 
     def _sides(self, owner: int) -> npt.NDArray[np.int64]:
         return np.array(self.fields[owner].image.shape[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from pointsense.learning.run_folder import (
 )
 from pointsense.learning.selection import Choice, Selection, draw_selection
 from pointsense.learning.training import Training, pick_precision
+from pointsense.model.classes import PointClass
 from pointsense.model.config import Config
 from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork, build_network
 from pointsense.model.presets import fitted_to
@@ -70,7 +71,7 @@ def train(
     out: Path | str,
     config: Config,
     *,
-    radius: float,
+    radius: float | Mapping[str, float],
     class_name: str = "",
     selection_fraction: float = 0.2,
     max_train_images: int | None = None,
@@ -90,10 +91,12 @@ def train(
     out : path
         The run folder.
     config : Config
-    radius : float
-        Match radius in image px; working resolution, cells and bandwidth follow from it.
+    radius : float, or mapping of class name to float
+        Match radius in image px; working resolution, cells and bandwidth follow from it, or from the median of
+        those of several classes. With a mapping the model tells its classes apart, and points of others are left
+        out.
     class_name : str
-        What the points are.
+        What the points are, where there is one radius.
     selection_fraction : float
         Share of the training images to choose stopping, decoder and threshold on.
     max_train_images : int, optional
@@ -128,12 +131,14 @@ def train(
     if not samples:
         raise DataError(f"{dataset.root} has no training image; expected rows with the split 'train'")
     samples = samples[: max_train_images or len(samples)]
-    config = fitted_to(config, radius)
+    radii = dict(radius) if isinstance(radius, Mapping) else {class_name: radius}
+    classes = tuple(PointClass(name, value) for name, value in radii.items())
+    config = fitted_to(config, float(np.median(list(radii.values()))))
     fit_samples, selection_samples = draw_selection(samples, selection_fraction, seed)
     request = {
         "settings": config.model_dump(),
         "seed": seed,
-        "class_name": class_name,
+        "classes": radii,
         "fit": [s.name for s in fit_samples],
         "selection": [s.name for s in selection_samples],
     }
@@ -145,17 +150,15 @@ def train(
     contract = InputContract.from_images(images)
     for sample, image in zip(selection_samples, selection_images, strict=True):
         contract.check(image, sample.name)
-    selection = Selection(selection_samples, selection_images, radius)
-    fields = _fields(fit_samples, images, contract, config.scale)
+    selection = Selection(selection_samples, selection_images, classes)
+    fields = _fields(fit_samples, images, contract, config.scale, list(radii))
     del images
     precision = pick_precision(config, device)
     fabric = Fabric(accelerator=pick_device(device).type, devices=1, precision=precision)
     torch.manual_seed(seed)
-    network = build_network(config, contract.channels)
-    training = Training(fabric, network, fields, config, seed, cache=out / FEATURES)
-    detector = Detector(
-        training.averaged, config, contract, class_name, dataset.um_per_px, device=fabric.device
-    )
+    network = build_network(config, contract.channels, len(classes))
+    training = Training(fabric, network, fields, config, seed, classes=len(classes), cache=out / FEATURES)
+    detector = Detector(training.averaged, config, contract, classes, dataset.um_per_px, device=fabric.device)
     if isinstance(network, ProjectionNetwork):
         _ = detector.halo  # says at once if the backbone cannot be tiled
     course = _Course(out, request, training, detector, selection, time_limit, report)
@@ -166,10 +169,17 @@ def train(
 
     training.averaged.load_state_dict(course.best)
     chosen = selection.choose(detector)
-    detector.config = chosen.applied_to(config)
+    detector.classes = tuple(one.applied_to(kind) for one, kind in zip(chosen, classes, strict=True))
+    each = {
+        kind.name: _selection_metrics(one, kind) for one, kind in zip(chosen, detector.classes, strict=True)
+    }
     metrics = {
-        "selection": _selection_metrics(chosen, detector.config.threshold)
-        | {"best_step": course.state.best_step, "images": request["selection"]},
+        "selection": {
+            "f1": float(np.mean([one["f1"] for one in each.values()])),
+            "classes": each,
+            "best_step": course.state.best_step,
+            "images": request["selection"],
+        },
         "train_images": request["fit"],
         "steps": course.state.step,
         "seconds": round(course.seconds, 1),
@@ -178,8 +188,7 @@ def train(
         "device": str(fabric.device),
         "precision": precision,
         "seed": seed,
-        "radius": radius,
-        "class_name": class_name,
+        "radius": radii,
     }
     finish_run(out, detector, metrics, course.state.rows, dataset)
     return metrics
@@ -267,14 +276,15 @@ class _Course:
     def _check(self) -> None:
         """Score the averaged weights; keep them if they are the best so far."""
         begun = time.monotonic()
-        choice = self.selection.choose(self.detector, [CHECK_BLUR])
+        choices = self.selection.choose(self.detector, [CHECK_BLUR])
+        merit = float(np.mean([choice.merit for choice in choices]))
         # The latest of those that are as good as the best to a standard error: on few points chance looks good.
-        if choice.merit >= self.state.best_merit - self.selection.standard_error:
-            self.state.best_merit = max(choice.merit, self.state.best_merit)
+        if merit >= self.state.best_merit - self.selection.mean_error:
+            self.state.best_merit = max(merit, self.state.best_merit)
             self.state.best_step = self.state.step
             averaged = self.training.tensors("averaged")
             self.best = {name: value.clone() for name, value in averaged.items()}
-        self._close_row(choice.threshold.f1)
+        self._close_row(float(np.mean([choice.threshold.f1 for choice in choices])))
         write_history(self.out, self.state.rows)
         self.check_seconds = time.monotonic() - begun
         self.told = 0.0
@@ -312,27 +322,32 @@ def _read(sample: Sample) -> npt.NDArray[Any]:
 
 
 def _fields(
-    samples: Sequence[Sample], images: Sequence[npt.NDArray[Any]], contract: InputContract, scale: float
+    samples: Sequence[Sample],
+    images: Sequence[npt.NDArray[Any]],
+    contract: InputContract,
+    scale: float,
+    names: Sequence[str],
 ) -> list[Field]:
     return [
         Field(
             sample.name,
             rescaled(torch.from_numpy(contract.apply(image, sample.name)), scale).half(),
             to_working(sample.points, factors(image.shape, scale)),
+            sample.labels(names),
         )
         for sample, image in zip(samples, images, strict=True)
     ]
 
 
-def _selection_metrics(chosen: Choice, threshold: float) -> dict[str, Any]:
+def _selection_metrics(chosen: Choice, kind: PointClass) -> dict[str, Any]:
     choice = chosen.threshold
     return {
         "f1": choice.f1,
         "average_precision": choice.average_precision,
         "precision": choice.precision,
         "recall": choice.recall,
-        "threshold": threshold,
-        "blur": chosen.blur,
+        "threshold": kind.threshold,
+        "blur": kind.blur,
         "curve": [asdict(point) for point in choice.curve],
     }
 

@@ -20,7 +20,7 @@ SPOT = 1.0
 
 @dataclass(frozen=True)
 class Loss:
-    """The terms of the loss, summed over the entries of a patch and averaged over patches.
+    """The terms of the loss, summed over the entries of a patch (or map) and averaged over patches.
 
     Attributes
     ----------
@@ -48,8 +48,8 @@ def loss(network: Network, output: Output, points: Sequence[Tensor], config: Con
     network : Network
         Its code makes the labels.
     output : Output
-    points : sequence of B tensors, (K_b, 2)
-        (y, x) in px of the patch.
+    points : sequence of tensors, (N, 2)
+        (y, x) in px of the patch; for each image, for each class.
     config : Config
         alpha and beta; the rule of the L1 term's gradient.
     """
@@ -83,7 +83,7 @@ def _projection_terms(
     l2 = code.measure(output.mass - labels).square().sum() / 2
     if not config.alpha:
         return l2, l2.new_zeros(())
-    lattice = (output.codes.shape[2], output.codes.shape[3])
+    lattice = (output.codes.shape[-2], output.codes.shape[-1])
     signal = torch.stack([code.signals(c, torch.ones(len(c)).to(c), lattice) for c in cells])
     recovered = sparse_code(
         code.per_axis(output.codes),

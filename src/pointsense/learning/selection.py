@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,10 @@ from pointsense.datasets import Sample
 from pointsense.errors import DataError
 from pointsense.evaluation.report import Case
 from pointsense.evaluation.threshold import TOLERANCE, ThresholdChoice, best_threshold
-from pointsense.inference.detector import Detector
-from pointsense.model.config import Config, override
+from pointsense.inference.detector import Detector, TileMap
+from pointsense.model.classes import PointClass
 from pointsense.model.network import ProjectionNetwork
+from pointsense.points import Detections
 
 log = logging.getLogger(__name__)
 
@@ -79,15 +80,15 @@ def draw_selection(
 
 @dataclass(frozen=True)
 class Choice:
-    """What the selection part chose; `merit` is what choices are compared by."""
+    """What the selection part chose for a class; `merit` is what choices are compared by."""
 
     blur: float
     threshold: ThresholdChoice
     merit: float
 
-    def applied_to(self, config: Config) -> Config:
-        """`config` with the chosen blur and threshold."""
-        return override(config, {"blur": self.blur, "threshold": round(self.threshold.threshold, 4)})
+    def applied_to(self, kind: PointClass) -> PointClass:
+        """The class with the chosen blur and threshold."""
+        return replace(kind, blur=self.blur, threshold=round(self.threshold.threshold, 4))
 
 
 class Selection:
@@ -97,48 +98,63 @@ class Selection:
     ----------
     samples : sequence of Sample
     images : sequence of arrays, (H, W, C)
-    radius : float
-        Match radius in image px.
+    classes : sequence of PointClass
+        The match radius of each class counts.
     """
 
-    def __init__(self, samples: Sequence[Sample], images: Sequence[npt.NDArray[np.generic]], radius: float):
-        self.samples, self.images, self.radius = list(samples), list(images), radius
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        images: Sequence[npt.NDArray[np.generic]],
+        classes: Sequence[PointClass],
+    ):
+        self.samples, self.images, self.classes = list(samples), list(images), list(classes)
+        names = [kind.name for kind in classes]
+        labels = [sample.labels(names) for sample in samples]
+        self.truth = [
+            [sample.points[label == k] for sample, label in zip(samples, labels, strict=True)]
+            for k in range(len(names))
+        ]
+
+    def standard_error(self, k: int) -> float:
+        """Of a score of class k on these images, at most: that of a proportion of so many points."""
+        return 0.5 / max(1, sum(map(len, self.truth[k]))) ** 0.5
 
     @property
-    def standard_error(self) -> float:
-        """Of a score on these images, at most: that of a proportion of so many points."""
-        return 0.5 / max(1, sum(len(sample.points) for sample in self.samples)) ** 0.5
+    def mean_error(self) -> float:
+        """The standard error of the mean over the classes."""
+        errors = [self.standard_error(k) for k in range(len(self.classes))]
+        return float(np.linalg.norm(errors)) / len(errors)
 
-    def _choice(self, cases: Sequence[Case], blur: float) -> Choice:
+    def _choice(self, k: int, found: Sequence[Detections], blur: float) -> Choice:
         """F1 is the merit; the fewer the points, the more counts the average precision, which is less jagged."""
-        tolerance = max(TOLERANCE, 0.2 * self.standard_error)  # about one error
-        threshold = best_threshold(cases, self.radius, tolerance=tolerance)
-        share = min(0.5, FEW_POINTS * self.standard_error)
+        tolerance = max(TOLERANCE, 0.2 * self.standard_error(k))  # about one error
+        cases = [
+            Case(sample.name, sample.group, truth, one.points, one.scores)
+            for sample, truth, one in zip(self.samples, self.truth[k], found, strict=True)
+        ]
+        threshold = best_threshold(cases, self.classes[k].radius, tolerance=tolerance)
+        share = min(0.5, FEW_POINTS * self.standard_error(k))
         return Choice(blur, threshold, (1 - share) * threshold.f1 + share * threshold.average_precision)
 
-    def choose(self, detector: Detector, blurs: Sequence[float] | None = None) -> Choice:
-        """The blur of the best merit, with its threshold of best F1; the network is run once for all of them."""
+    def choose(self, detector: Detector, blurs: Sequence[float] = BLURS) -> list[Choice]:
+        """For each class the blur of the best merit, with its threshold of best F1; the network is run once."""
         if not isinstance(detector.network, ProjectionNetwork):
-            cases = []
-            for sample, image in zip(self.samples, self.images, strict=True):
-                found = detector.predict(image, threshold=0.0, name=sample.name)
-                cases.append(Case(sample.name, sample.group, sample.points, found.points, found.scores))
-            return self._choice(cases, detector.config.blur)
+            found = [
+                detector.predict(image, threshold=0.0, name=sample.name)
+                for sample, image in zip(self.samples, self.images, strict=True)
+            ]
+            return [self._choice(0, found, 0.0)]
         maps = [detector.maps(detector.prepare(image)) for image in self.images]
-        best: Choice | None = None
-        for blur in BLURS if blurs is None else blurs:
-            config = override(detector.config, {"blur": blur})
-            choice = self._choice(self._cases(detector, maps, config), blur)
-            if best is None or choice.merit > best.merit:
-                best = choice
-        assert best is not None
-        return best
+        return [
+            max((self._read(detector, maps, k, blur) for blur in blurs), key=lambda choice: choice.merit)
+            for k in range(len(self.classes))
+        ]
 
-    def _cases(self, detector: Detector, maps: list, config: Config) -> list[Case]:
-        cases = []
-        for sample, image, one in zip(self.samples, self.images, maps, strict=True):
-            found = detector.detections(
-                detector.decode_maps(one, config=config), image.shape[:2], threshold=0.0
-            )
-            cases.append(Case(sample.name, sample.group, sample.points, found.points, found.scores))
-        return cases
+    def _read(self, detector: Detector, maps: Sequence[list[TileMap]], k: int, blur: float) -> Choice:
+        """Class k decoded from the maps of all images with a blur."""
+        found = [
+            detector.detections([detector.decode_maps(one, k, blur=blur)], image.shape[:2], threshold=0.0)
+            for one, image in zip(maps, self.images, strict=True)
+        ]
+        return self._choice(k, found, blur)

@@ -41,6 +41,8 @@ class Training:
         Images to fit.
     config : Config
     seed : int
+    classes : int
+        How many classes of points the network tells apart.
     cache : Path, optional
         File to keep the features of a frozen backbone in.
 
@@ -57,10 +59,12 @@ class Training:
         fields: Sequence[Field],
         config: Config,
         seed: int,
+        *,
+        classes: int = 1,
         cache: Path | None = None,
     ):
         self.config, self.seed, self.fabric = config, seed, fabric
-        self.crops = Crops(fields, config, seed)
+        self.crops = Crops(fields, config, seed, classes)
         if config.sampling == "grid" and not self.crops.grid:
             raise UsageError(
                 f"no training image holds a patch of {config.patch} px: set patch, or sampling=random"

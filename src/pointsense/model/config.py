@@ -23,8 +23,13 @@ class Config(BaseModel):
     preset: str = Field("pointsense", description="name of the preset that the settings started from")
 
     # Objects
-    radius: float = Field(0.0, ge=0, description="match radius in image pixels; 0: from the data")
+    radius: float = Field(
+        0.0, ge=0, description="match radius in image pixels, of the middle class; 0: from the data"
+    )
     scale: float = Field(0.0, ge=0, le=4, description="working pixels an image pixel; 0: from the radius")
+    diameter: float = Field(
+        0.0, ge=0, description="typical diameter of objects in image pixels; 0: not known"
+    )
 
     # Network
     backbone: str = Field("unet", description="'unet' (small, from scratch) or any timm model name")
@@ -78,10 +83,6 @@ class Config(BaseModel):
     )
     bandwidth: float = Field(0.0, ge=0, description="of the mean shift; 0: from the radius")
     minimum_votes: int = Field(1, ge=1, description="axes that must see a point")
-    blur: float = Field(
-        0.0, ge=0, description="doubt about a position, in cells (chosen on the selection part)"
-    )
-    threshold: float = Field(0.5, ge=0, description="least score (chosen on the selection part)")
 
     # Training
     steps: int = Field(3000, ge=1)
@@ -95,6 +96,9 @@ class Config(BaseModel):
     sampling: Literal["random", "grid"] = Field("random", description="random crops, or the paper's patches")
     positives: float = Field(0.5, ge=0, le=1, description="least share of crops around a point (random)")
     flips: bool = True
+    zoom: float = Field(
+        1.0, ge=1, le=4, description="crops are enlarged or shrunk by up to this factor (random)"
+    )
     jitter: float = Field(0.1, ge=0, le=1, description="strength of the colour and stain jitter")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     views: Literal[1, 2, 4, 8] = Field(1, description="rotations and flips averaged in prediction")

@@ -33,17 +33,17 @@ class SpatialHead(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """Feature maps (B, F, H, W) to a mass map (B, 1, H, W) without negative mass.
+    """Feature maps (B, F, H, W) to mass maps (B, C, H, W), one a class, without negative mass.
 
     It begins with a little mass in every cell: none, and the rectifier would let no gradient through; much more
     than the labels hold, and the squares of the first gradients would keep Adam's steps small for a thousand
     steps. The heat map, a baseline, holds probabilities instead and begins near zero.
     """
 
-    def __init__(self, features: int, *, heatmap: bool = False):
+    def __init__(self, features: int, classes: int = 1, *, heatmap: bool = False):
         super().__init__()
         self.heatmap = heatmap
-        self.convolution = nn.Conv2d(features, 1, 1)
+        self.convolution = nn.Conv2d(features, classes, 1)
         nn.init.normal_(self.convolution.weight, std=0.01)
         nn.init.constant_(self.convolution.bias, -4.0 if heatmap else 0.01)  # type: ignore[arg-type]
 

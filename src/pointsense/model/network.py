@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pointsense.encoding import ProjectionCode
+from pointsense.errors import UsageError
 from pointsense.model.backbone import DEEPEST, Decoder, PlainEncoder, TimmEncoder, build_timm
 from pointsense.model.config import Config
 from pointsense.model.heads import GlobalHead, ProjectionHead, SpatialHead
@@ -20,11 +21,11 @@ class Output(NamedTuple):
     Attributes
     ----------
     codes : Tensor
-        (B, L, C, m) of patches, or (B, L * m, I, J) of the windows of a mass map.
-    counts : Tensor, (B,)
-        Number of objects.
-    mass : Tensor or None, (B, 1, H / stride, W / stride)
-        The mass map of the projection head.
+        (B, L, C, m) of patches, or (B * K, L * m, I, J) of the windows of K mass maps an image, one a class.
+    counts : Tensor, (B * K,)
+        Number of objects of each image and class, image by image.
+    mass : Tensor or None, (B * K, 1, H / stride, W / stride)
+        The mass maps of the projection head.
     """
 
     codes: Tensor
@@ -80,9 +81,9 @@ class _Last(nn.Module):
 
 
 class ProjectionNetwork(nn.Module):
-    """Encoder, decoder, mass map; then the fixed linear measurement of its windows."""
+    """Encoder, decoder, a mass map for each class; then the fixed linear measurement of their windows."""
 
-    def __init__(self, config: Config, channels: int, *, load: bool):
+    def __init__(self, config: Config, channels: int, classes: int, *, load: bool):
         super().__init__()
         self.code = ProjectionCode(
             config.window,
@@ -104,12 +105,13 @@ class ProjectionNetwork(nn.Module):
             encoder = TimmEncoder(network)
         self.backbone: nn.Module = encoder
         self.decoder = Decoder(encoder.strides, encoder.widths, config.stride, config.width)
-        self.head = ProjectionHead(self.decoder.width, heatmap=config.target == "heatmap")
+        self.head = ProjectionHead(self.decoder.width, classes, heatmap=config.target == "heatmap")
 
     def forward(self, image: Tensor) -> Output:
         features = self.backbone(self.normalise(image))  # strides 2, 4, 8, 16
-        mass = self.head(self.decoder(features))  # (B, 1, H / stride, W / stride)
-        codes = self.code.measure(mass)  # (B, L * m, I, J): x = Phi h
+        mass = self.head(self.decoder(features))  # (B, K, H / stride, W / stride)
+        mass = mass.flatten(0, 1)[:, None]  # (B * K, 1, H / stride, W / stride)
+        codes = self.code.measure(mass)  # (B * K, L * m, I, J): x = Phi h
         return Output(codes, mass.sum((1, 2, 3)), mass)
 
 
@@ -119,7 +121,7 @@ ALIGNMENT = DEEPEST
 """px: sides of the network's input are multiples of this."""
 
 
-def build_network(config: Config, channels: int, *, load: bool = True) -> Network:
+def build_network(config: Config, channels: int, classes: int = 1, *, load: bool = True) -> Network:
     """The network of a configuration whose scale, stride and bandwidth are set.
 
     Parameters
@@ -127,13 +129,22 @@ def build_network(config: Config, channels: int, *, load: bool = True) -> Networ
     config : Config
     channels : int
         Of the input.
+    classes : int
+        How many classes of points it tells apart.
     load : bool
         Fetch the backbone's initial weights; False for a stored model, which brings its own.
 
     Raises
     ------
     UsageError
-        If the backbone does not exist or its initial weights cannot be had.
+        If the backbone does not exist, its initial weights cannot be had, or a code of patches is asked to tell
+        classes apart.
     """
-    kind = ProjectionNetwork if config.head == "projection" else PatchNetwork
-    return kind(config, channels, load=load)
+    if config.head == "projection":
+        return ProjectionNetwork(config, channels, classes, load=load)
+    if classes > 1:
+        raise UsageError(
+            f"preset '{config.preset}' (head '{config.head}') finds one class, {classes} are asked for: choose one "
+            "with --class, or take the preset pointsense"
+        )
+    return PatchNetwork(config, channels, load=load)

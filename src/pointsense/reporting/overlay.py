@@ -22,6 +22,7 @@ def draw_overlay(
     truth: np.ndarray | None = None,
     match: Match | None = None,
     *,
+    classes: np.ndarray | None = None,
     radius: float = 6.0,
 ) -> Image.Image:
     """Draw points on an image, with a legend that counts them below it.
@@ -40,6 +41,8 @@ def draw_overlay(
         Annotated points (y, x), px; needs `match`.
     match : Match, optional
         How the two were matched.
+    classes : (K,) array of str, optional
+        Class of each detection, told apart by colour where there is no `truth`.
     radius : float
         Radius of the marks in px of the image; the match radius is a good choice.
     """
@@ -50,9 +53,18 @@ def draw_overlay(
     at_scale = _scaled(detections, scale)
     legend = []
     if truth is None or match is None:
-        for point in at_scale:
-            _circle(draw, point, reach, colours.DETECTION, width)
-        legend.append(("circle", colours.DETECTION, _counted(len(at_scale), "detection")))
+        names = np.full(len(at_scale), "") if classes is None else np.asarray(classes)
+        for k, name in enumerate(np.unique(names) if len(names) else [""]):
+            colour = colours.CLASSES[k % len(colours.CLASSES)]
+            for point in at_scale[names == name]:
+                _circle(draw, point, reach, colour, width)
+            legend.append(
+                (
+                    "circle",
+                    colour,
+                    f"{np.sum(names == name)} {name}" if name else _counted(len(at_scale), "detection"),
+                )
+            )
     else:
         cells = _scaled(truth, scale)
         hits = at_scale[match.pairs[:, 1]]
@@ -81,9 +93,16 @@ def draw_overlay(
     return _with_legend(picture, legend)
 
 
-def write_overlay(path: Path, image: np.ndarray, detections: np.ndarray, *, radius: float = 6.0) -> None:
-    """Write `image` with circles of `radius` px around the `detections` (K, 2) as a PNG file."""
-    picture = draw_overlay(image, detections, radius=radius)
+def write_overlay(
+    path: Path,
+    image: np.ndarray,
+    detections: np.ndarray,
+    classes: np.ndarray | None = None,
+    *,
+    radius: float = 6.0,
+) -> None:
+    """Write `image` with circles of `radius` px around the `detections` (K, 2), coloured by class, as a PNG file."""
+    picture = draw_overlay(image, detections, classes=classes, radius=radius)
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
 
