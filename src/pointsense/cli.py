@@ -172,7 +172,12 @@ def train(
 @app.command()
 def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")],
-    model: Annotated[Path, typer.Option("--model", "-m", metavar="RUN", help="Folder of a trained model.")],
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="Folder of a trained model, or a name of models list."
+        ),
+    ],
     out: Out,
     format_: Annotated[str, typer.Option("--format", help="csv, geojson, or both: csv,geojson.")] = "csv",
     overlay: Annotated[
@@ -229,7 +234,10 @@ def _overlay_of(detector: Any) -> Any:
 def evaluate(
     data: Data,
     model: Annotated[
-        Path | None, typer.Option("--model", "-m", metavar="RUN", help="Folder of a trained model.")
+        Path | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="Folder of a trained model, or a name of models list."
+        ),
     ] = None,
     predictions: Annotated[
         Path | None,
@@ -311,6 +319,21 @@ def check(data: Data, radius: Radius = None, split_file: SplitFile = None, val_f
     print(f"{data}: {_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}")
     if errors:
         raise typer.Exit(1)
+
+
+models = typer.Typer(help="Models that come with the package.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+
+@models.command("list")
+def list_models() -> None:
+    """Names to give to --model, with what each finds, at which size, and what it was made of."""
+    from pointsense.inference.bundled import bundled_models
+
+    for model in bundled_models():
+        print(
+            f"{model.name}: {', '.join(model.classes)}; typical diameter {model.diameter:g} px. {model.summary}"
+        )
 
 
 @app.command()

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import DataError, UsageError
 from pointsense.images import InputContract
+from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows, to_cells
 from pointsense.inference.off_grid import recover_measure
 from pointsense.inference.patches import predict_patches
@@ -396,8 +397,8 @@ class Detector:
             "candidate_axis": votes.nonzero()[:, 1].cpu().numpy()[inside[0]],
         }
 
-    def save(self, folder: Path | str) -> None:
-        """Write the configuration and the weights to `folder`, each all or nothing.
+    def save(self, folder: Path | str, *, half: bool = False) -> None:
+        """Write the configuration and the weights to `folder`, each all or nothing; `half` halves the weights' size.
 
         Raises
         ------
@@ -406,6 +407,10 @@ class Detector:
         """
         folder = Path(folder)
         tensors = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
+        if half:
+            tensors = {
+                n: value.half() if value.is_floating_point() else value for n, value in tensors.items()
+            }
         with replacing(folder / WEIGHTS) as temporary:
             temporary.write_bytes(save(tensors))
         write_json(
@@ -421,17 +426,17 @@ class Detector:
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> Detector:
-        """A detector from its folder.
+        """A detector from its folder, or a bundled one from its name.
 
         Raises
         ------
         DataError
-            If the folder is empty, damaged, from a newer version, or its weights do not fit its configuration.
+            If the folder is empty, damaged, from another version, or its weights do not fit its configuration.
         UsageError
             If the device is not there.
         """
         where = pick_device(device)
-        folder = Path(folder)
+        folder = find_model(folder)
         stored = _stored(folder)
         try:
             config = override(Config(), stored["settings"])
@@ -458,10 +463,6 @@ class Detector:
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise DataError(
-            f"there is no model folder {folder}; give the folder that `pointsense train --out` wrote"
-        )
     try:
         stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
