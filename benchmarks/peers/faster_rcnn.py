@@ -97,7 +97,8 @@ def build(config: Config, channels: int, box: float) -> FasterRCNN:
     assert isinstance(normalise, Normalise)
     levels = ["0", "1", "2"]
     sides = tuple(box * side for side in ANCHORS)
-    pooling = MultiScaleRoIAlign(levels, output_size=POOLED, sampling_ratio=2)
+    # A box has at most some five cells of the finest level a side: one sample in each of its 7 x 7 parts is enough.
+    pooling = MultiScaleRoIAlign(levels, output_size=POOLED, sampling_ratio=1)
     detector = FasterRCNN(
         Pyramid(TimmEncoder(network)),
         rpn_anchor_generator=AnchorGenerator((sides,) * len(levels), ((1.0,),) * len(levels)),
