@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+import timm
 import torch
+from safetensors.torch import save_file
 
 from peers import PEERS, faster_rcnn, fcrn, load_peer, log, spotiflow
 from peers.descent import descend
@@ -23,6 +25,14 @@ from pointsense.model.presets import fitted_to, preset
 
 BYTES = InputContract(channels=1, dtype="uint8", low=(0,), high=(255,))
 SETTINGS = {"steps": 2, "batch": 2, "patch": 64, "checks": 1, "ema": 0.5, "precision": "32-true"}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file with weights of the right names; their values are random."""
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_file(timm.create_model(faster_rcnn.BACKBONE, pretrained=False).state_dict(), path)
+    return str(path)
 
 
 @pytest.fixture
@@ -68,8 +78,8 @@ def test_every_peer_is_found_by_name_and_no_other():
 
 @pytest.mark.parametrize(("name", "steps"), [("log", 0), ("fcrn", 20), ("faster-rcnn", 2)])
 @pytest.mark.parametrize("scale", [0.0, 0.6])
-def test_a_peer_learns_and_finds_points_in_image_px(cells, tmp_path, name, steps, scale):
-    problem = make_problem(cells, tmp_path, scale=scale, steps=max(1, steps))
+def test_a_peer_learns_and_finds_points_in_image_px(cells, weights, tmp_path, name, steps, scale):
+    problem = make_problem(cells, tmp_path, scale=scale, steps=max(1, steps), weights=weights)
     trained = load_peer(name)(problem)
     assert trained.facts["parameters"] > 0
     assert trained.facts["steps"] == steps
@@ -231,8 +241,26 @@ def test_boxes_lie_around_points_and_their_centres_are_the_points():
     assert centres == pytest.approx(points.double().numpy())
 
 
-def test_faster_rcnn_sees_working_px_as_they_are_and_cuts_no_detection_off(problem):
-    detector = faster_rcnn.build(problem.config, 3, 12.0).eval()
+def test_faster_rcnn_without_weights_is_refused(problem):
+    with pytest.raises(
+        UsageError, match="ImageNet weights of timm's 'mobilenetv2_100'; give their file with weights="
+    ):
+        faster_rcnn.fit(problem)
+
+
+def test_faster_rcnn_learns_from_crops_without_objects(problem, weights):
+    detector = faster_rcnn.build(override(problem.config, {"weights": weights}), 1, 12.0).train()
+    targets = [
+        {"boxes": faster_rcnn.boxes_around(torch.zeros(0, 2), 12.0, 64), "labels": torch.zeros(0).long()}
+    ]
+    losses = detector([torch.rand(1, 64, 64)], targets)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert losses["loss_objectness"] > 0
+    assert losses["loss_box_reg"] == 0
+
+
+def test_faster_rcnn_sees_working_px_as_they_are_and_cuts_no_detection_off(problem, weights):
+    detector = faster_rcnn.build(override(problem.config, {"weights": weights}), 3, 12.0).eval()
     image = torch.rand(3, 50, 70)
     images, _ = detector.transform([image])
     assert images.image_sizes == [(50, 70)]

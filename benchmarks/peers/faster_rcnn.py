@@ -24,6 +24,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, nms
 from peers.descent import descend
 from peers.frame import Frame, FramedFinder, read
 from peers.peer import Found, Problem, Trained, best_f1
+from pointsense.errors import UsageError
 from pointsense.inference.tiles import tiles
 from pointsense.model.backbone import DEEPEST, Normalise, TimmEncoder, build_timm
 from pointsense.model.config import Config, override
@@ -85,7 +86,16 @@ def build(config: Config, channels: int, box: float) -> FasterRCNN:
 
     At stride 4 the anchor nearest to a point is up to 2 px off, which in a box of 10 px leaves an intersection over
     union of a half: from there on an anchor counts as positive, where torchvision asks for .7.
+
+    Raises
+    ------
+    UsageError
+        If the configuration names no weights, or others; random ones would make a weaker peer than it is.
     """
+    if not config.weights:
+        raise UsageError(
+            f"the peer Faster R-CNN starts from ImageNet weights of timm's '{BACKBONE}'; give their file with weights="
+        )
     given = {"backbone": BACKBONE, "weights_origin": "tensorflow", "pretrained": False}
     network, normalise = build_timm(
         override(config, given),
@@ -97,7 +107,7 @@ def build(config: Config, channels: int, box: float) -> FasterRCNN:
     assert isinstance(normalise, Normalise)
     levels = ["0", "1", "2"]
     sides = tuple(box * side for side in ANCHORS)
-    # A box has at most some five cells of the finest level a side: one sample in each of its 7 x 7 parts is enough.
+    # A box has some three to eight cells of the finest level a side: one sample in each of 7 x 7 parts is enough.
     pooling = MultiScaleRoIAlign(levels, output_size=POOLED, sampling_ratio=1)
     detector = FasterRCNN(
         Pyramid(TimmEncoder(network)),
@@ -184,8 +194,13 @@ class BoxFinder(FramedFinder):
 def fit(problem: Problem) -> Trained:
     """Train on our crops for our time; the selection part chooses weights and overlap.
 
-    The backbone starts from the file that the configuration names as `weights` (of MobileNetV2 as trained with
-    TensorFlow), or at random without one; its batch normalisation keeps the statistics either way.
+    The backbone starts from the file that the configuration names as `weights`, of MobileNetV2 as trained with
+    TensorFlow; its batch normalisation keeps their statistics.
+
+    Raises
+    ------
+    UsageError
+        If there are no such weights.
     """
     config = override(problem.config, {"learning_rate": min(problem.config.learning_rate, RATE)})
     slow = min(config.backbone_learning_rate or BACKBONE_RATE, config.learning_rate)
@@ -239,6 +254,5 @@ def fit(problem: Problem) -> Trained:
             "box_working_px": box,
             "nms_overlap": overlap,
             "backbone_learning_rate": slow,
-            "weights": "given" if config.weights else "random",
         },
     )
