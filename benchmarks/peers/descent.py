@@ -1,0 +1,162 @@
+"""The training that the learned peers share with ours: crops, AdamW, schedule by clock or steps, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from peers.frame import points_of
+from peers.peer import Problem
+from pointsense.errors import DataError
+from pointsense.inference.detector import pick_device
+from pointsense.learning.crops import Crops, Field
+from pointsense.learning.training import WARM_UP, pick_precision
+from pointsense.model.config import Config
+from pointsense.writing import replacing
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are no news
+
+LossOf = Callable[[nn.Module, Tensor, list[Tensor]], Tensor]
+"""Loss of a network on crops (B, C, S, S) and the points (K_b, 2) of each."""
+
+SHARE_OF_CHECKS = 0.1
+"""Most of the time so far that checks on the selection part may have taken; the last one is always made."""
+
+
+def descend(
+    network: nn.Module,
+    loss_of: LossOf,
+    merit_of: Callable[[nn.Module], float],
+    problem: Problem,
+    fields: Sequence[Field],
+    *,
+    config: Config | None = None,
+    rates: Sequence[tuple[nn.Module, float]] = (),
+    frozen_norms: Sequence[nn.Module] = (),
+) -> dict[str, Any]:
+    """Train a network as `pointsense.learning.training.Training` trains ours; return what there is to say of it.
+
+    The network ends up with the averaged weights of the best check on the selection part, in evaluation mode.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Trained in place.
+    loss_of : callable
+        Given the network; called in an autocast of the configured precision.
+    merit_of : callable
+        Score on the selection part of an averaged network, higher is better.
+    problem : Problem
+    fields : sequence of Field
+        Images to fit.
+    config : Config, optional
+        Instead of the problem's.
+    rates : sequence of (module, learning rate)
+        Parts of the network with a learning rate of their own.
+    frozen_norms : sequence of module
+        Parts whose batch normalisation keeps its statistics.
+
+    Raises
+    ------
+    DataError
+        If the loss is no longer finite.
+    """
+    config, started = config or problem.config, time.monotonic()
+    device = pick_device("auto")
+    precision = pick_precision(config, str(device))
+    fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
+    crops = Crops(fields, config, problem.seed)
+    averaged = copy.deepcopy(network).to(fabric.device).eval()
+    optimizer = torch.optim.AdamW(
+        _groups(network, rates, config.learning_rate), weight_decay=config.weight_decay, betas=(0.9, 0.99)
+    )
+    # Called bare below: Fabric's wrapper would round coordinates, too, to half precision.
+    _, optimizer = fabric.setup(network.to(memory_format=torch.channels_last), optimizer)
+    # Of the checks that are as good as the best to a standard error the latest is taken, as in our own training.
+    doubt = 0.5 / max(1, sum(len(sample.points) for sample in problem.select)) ** 0.5
+    best: dict[str, Tensor] = {}
+    highest, kept, best_step, step, checks, spent = -1.0, 0.0, 0, 0, 0, 0.0
+
+    def seconds() -> float:
+        return time.monotonic() - started
+
+    def check() -> None:
+        nonlocal best, highest, kept, best_step, spent
+        begun = seconds()
+        found = merit_of(averaged)
+        if found >= highest - doubt:
+            highest, kept, best_step = max(found, highest), found, step
+            best = {name: value.clone() for name, value in averaged.state_dict().items()}
+        spent += seconds() - begun
+
+    while (progress := max(step / config.steps, seconds() / (60 * problem.minutes))) < 1:
+        if progress * config.checks >= checks + 1:
+            checks = int(progress * config.checks)
+            if spent <= SHARE_OF_CHECKS * seconds():
+                check()
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * _schedule(step, progress)
+        torch.manual_seed(problem.seed * 1_000_003 + step)
+        network.train()
+        for part in frozen_norms:
+            for module in part.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        batch = crops.batch(step)
+        images = batch.images.to(fabric.device, memory_format=torch.channels_last)
+        with fabric.autocast():
+            loss = loss_of(network, images, [points.to(fabric.device) for points in points_of(batch)])
+        if not torch.isfinite(loss):
+            raise DataError(f"the loss became {loss.item()} at step {step + 1}; lower learning_rate")
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        _average(averaged, network, config.ema, step)
+        step += 1
+    check()
+    network.load_state_dict(best)
+    network.eval()
+    with replacing(problem.run / "model.safetensors") as temporary:
+        save_file({name: value.contiguous().cpu() for name, value in best.items()}, temporary)
+    return {
+        "steps": step,
+        "seconds": round(seconds(), 1),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "best_step": best_step,
+        "selection_f1": kept,
+        "precision": precision,
+        "learning_rate": config.learning_rate,
+    }
+
+
+def _groups(
+    network: nn.Module, rates: Sequence[tuple[nn.Module, float]], rate: float
+) -> list[dict[str, Any]]:
+    """Parameters by the peak of their learning rate."""
+    groups = [{"params": list(module.parameters()), "lr": peak, "peak": peak} for module, peak in rates]
+    own = {id(parameter) for group in groups for parameter in group["params"]}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in own]
+    return [*groups, {"params": rest, "lr": rate, "peak": rate}]
+
+
+def _schedule(step: int, progress: float) -> float:
+    """Share of the peak learning rate: a short warm-up, then a cosine."""
+    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, network: nn.Module, memory: float, step: int) -> None:
+    memory = min(memory, (step + 1) / (step + 10)) if memory else 0.0
+    for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1 - memory)
+    for statistic, latest in zip(averaged.buffers(), network.buffers(), strict=True):
+        statistic.copy_(latest)

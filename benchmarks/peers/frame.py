@@ -1,0 +1,87 @@
+"""Between image px and working px, by the same steps as our own detector's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from peers.peer import Found, Image, Problem
+from pointsense.datasets import Sample, check_points_inside
+from pointsense.images import InputContract, read_image
+from pointsense.inference.detector import factors, rescaled, to_image, to_working
+from pointsense.learning.crops import Batch, Field
+
+
+def read(samples: Sequence[Sample]) -> list[Image]:
+    """The images (H, W, C) of samples, whose points are checked to lie inside."""
+    images = [read_image(sample.path) for sample in samples]
+    for sample, image in zip(samples, images, strict=True):
+        check_points_inside(sample, image.shape)
+    return images
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Levels and resolution of what a peer sees.
+
+    Attributes
+    ----------
+    contract : InputContract
+        Levels and channels of the images to learn from.
+    scale : float
+        Working px an image px.
+    """
+
+    contract: InputContract
+    scale: float
+
+    @classmethod
+    def of(cls, problem: Problem, images: Sequence[Image]) -> Frame:
+        """The frame that the images to learn from imply."""
+        return cls(InputContract.from_images(images), problem.config.scale)
+
+    def prepare(self, image: Image, name: str = "the image") -> Tensor:
+        """An image (H, W, C) as float32 (C, h, w) in working px, black 0 and white 1."""
+        return rescaled(torch.from_numpy(self.contract.apply(image, name)), self.scale)
+
+    def working_points(self, sample: Sample, image: Image) -> npt.NDArray[np.float64]:
+        """The points (K, 2) of a sample in working px."""
+        return to_working(sample.points, factors(image.shape, self.scale))
+
+    def to_image(self, points: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        """Points (K, 2) in working px as points in px of the image of `shape` (H, W, ...), moved inside."""
+        inside = np.array(shape[:2]) - 0.5
+        return np.clip(to_image(points.reshape(-1, 2), factors(shape, self.scale)), -0.5, inside)
+
+    def fields(self, samples: Sequence[Sample], images: Sequence[Image]) -> list[Field]:
+        """What `Crops` draws from."""
+        return [
+            Field(sample.name, self.prepare(image, sample.name).half(), self.working_points(sample, image))
+            for sample, image in zip(samples, images, strict=True)
+        ]
+
+
+def points_of(batch: Batch) -> list[Tensor]:
+    """The points (K_b, 2) of each crop of a batch, (y, x) in working px of the crop."""
+    return batch.points
+
+
+class FramedFinder:
+    """A finder that looks at working px: a peer has to say only what it finds there."""
+
+    def __init__(self, frame: Frame):
+        self.frame = frame
+
+    def find(self, image: Tensor) -> Found:
+        """Candidates of a prepared image (C, h, w), in working px."""
+        raise NotImplementedError
+
+    def candidates(self, image: Image) -> Found:
+        """Candidates of an image (H, W, C), in image px."""
+        points, scores = self.find(self.frame.prepare(image))
+        return self.frame.to_image(points, image.shape), scores

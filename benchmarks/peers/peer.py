@@ -1,0 +1,113 @@
+"""What every peer is given and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsense.datasets import Sample
+from pointsense.evaluation import Case, best_threshold
+from pointsense.model.config import Config
+
+Image = npt.NDArray[Any]
+"""(H, W, C), as `read_image` gives it."""
+
+Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Points (K, 2), (y, x) in px from the centre of the first pixel, and their scores (K,), higher is surer."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One set to learn from; the images that results are reported on are not in it.
+
+    Attributes
+    ----------
+    fit : list of Sample
+        Images to learn from.
+    select : list of Sample
+        Images for stopping and for choosing settings.
+    radius : float
+        Match radius, image px.
+    config : Config
+        Fitted to the radius: working px an image px (`scale`), crops, batch, steps, learning rates, augmentation,
+        the file of a backbone's weights. What describes our own network is of no account here.
+    run : Path
+        Folder for files of the training.
+    seed : int
+    minutes : float
+        Limit of the training.
+    box : float
+        Diameter of an object, image px.
+    """
+
+    fit: list[Sample]
+    select: list[Sample]
+    radius: float
+    config: Config
+    run: Path
+    seed: int
+    minutes: float
+    box: float
+
+    @property
+    def working_box(self) -> float:
+        """Diameter of an object, working px."""
+        return self.box * self.config.scale
+
+
+class Finder(Protocol):
+    """What has been trained."""
+
+    def candidates(self, image: Image) -> Found:
+        """All points of an image that are worth ranking, in image px; the threshold is the harness's to choose."""
+        ...
+
+
+@runtime_checkable
+class BatchFinder(Protocol):
+    """A finder for which many images at once cost less than one after the other."""
+
+    def candidates_of(self, images: Sequence[Image]) -> list[Found]:
+        """The candidates of each image."""
+        ...
+
+
+@runtime_checkable
+class Counter(Protocol):
+    """A finder that also counts without finding."""
+
+    def count(self, image: Image) -> float:
+        """Number of objects in an image."""
+        ...
+
+
+@dataclass
+class Trained:
+    """A finder, and what is to be said of its training: JSON values such as steps, seconds, parameters, settings."""
+
+    finder: Finder
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+Peer = Callable[[Problem], Trained]
+
+
+def candidates_of(finder: Finder, images: Sequence[Image]) -> list[Found]:
+    """The candidates of each image, at once where the finder can."""
+    if isinstance(finder, BatchFinder):
+        return finder.candidates_of(images)
+    return [finder.candidates(image) for image in images]
+
+
+def best_f1(samples: Sequence[Sample], found: Iterable[Found], radius: float) -> float:
+    """F1 of the candidates of `samples` at their best threshold: what settings are chosen by."""
+    cases = [
+        Case(sample.name, sample.group, sample.points, points, scores)
+        for sample, (points, scores) in zip(samples, found, strict=True)
+    ]
+    return best_threshold(cases, radius).f1
