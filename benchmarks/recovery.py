@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from pointsense.writing import write_json
-from real_data import ROOT, hardware, versions
+from provenance import ROOT, hardware, versions
 from recovery_measures import (
     FEW,
     NOISE,

@@ -25,7 +25,8 @@ from pointsense.errors import DataError, PointsenseError, UsageError
 from pointsense.evaluation import match
 from pointsense.images import read_image
 from pointsense.writing import write_json
-from real_data import ROOT, SMOKE, hardware, versions
+from provenance import ROOT, hardware, versions
+from tasks import SMOKE
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector

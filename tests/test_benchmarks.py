@@ -16,54 +16,62 @@ def real_data(monkeypatch):
 
 
 @pytest.fixture
+def tasks(real_data):
+    return __import__("tasks")
+
+
+@pytest.fixture
+def tables(real_data):
+    return __import__("real_data_table")
+
+
+@pytest.fixture
 def table(real_data):
     return __import__("table")
 
 
-def scores(f1, **others):
-    overall = {"f1": f1, "precision": 0.9, "recall": 0.8, "error_mean": 1.234, "count_mae": 2.5}
+def scores(f1, mae=2.5):
+    overall = {"f1": f1, "precision": 0.9, "recall": 0.8, "error_mean": 1.234, "count_mae": mae}
     interval = {"low": f1 - 0.1, "high": f1 + 0.1, "units": "images", "unit_count": 2}
-    return {"overall": overall, "f1_interval": interval, **others}
+    return {"overall": overall, "f1_interval": interval}
 
 
-def result(name="vgg_cells", variant="code", f1=0.97):
+def result(name="vgg_cells", method="code", f1=0.97, seed=0):
     return {
         "set": name,
-        "variant": variant,
+        "method": method,
         "radius_px": 5.0,
-        "val_images": 2,
-        "val_points": 30,
-        "seed": 0,
+        "seed": seed,
         "date": "2020-01-02",
         "versions": {"pointsense": "0.1.0"},
         "hardware": {"device": "cpu", "cpu": "a processor", "threads": 2},
         "training": {"seconds": 90.0, "steps": 100},
         "seconds_per_image": 0.25,
         "code": {"ratio": 0.42},
-        "decoder": "full",
-        "decoders": {"full": scores(f1), "codes": scores(f1 - 0.01), "maxima": scores(f1 - 0.02)},
+        "scores": scores(f1),
+        "other_decoders": {"codes": scores(f1 - 0.01), "maxima": scores(f1 - 0.02)},
         "other_radii": {},
         "images": {"a.png": [10, 0, 0], "b.png": [10, 5, 5]},
     }
 
 
-@pytest.mark.parametrize("variant", ["code", "heatmap"])
-def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tmp_path, capsys, variant):
+@pytest.mark.parametrize("method", ["code", "heatmap", "fcrn", "log"])
+def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tmp_path, capsys, method):
     monkeypatch.setattr("pointsense.learning.selection.BLURS", (0.5, 1.0))  # for speed
     out, runs = tmp_path / "results", tmp_path / "runs"
-    arguments = ["--smoke", "--variant", variant, "--out", str(out), "--runs", str(runs)]
+    arguments = ["--smoke", "--method", method, "--out", str(out), "--runs", str(runs)]
     assert real_data.main(arguments) == 0
-    path = out / ("synthetic.json" if variant == "code" else "synthetic-heatmap.json")
+    path = out / ("synthetic.json" if method == "code" else f"synthetic-{method}.json")
     written = json.loads(path.read_text())
     assert written["protocol"] == "one-to-one"
     assert written["threshold_choice"] == "selection part of train"
-    assert written["settings"]["steps"] == written["training"]["steps"]
+    assert written["training"]["steps"] == (0 if method == "log" else written["settings"]["steps"])
     assert set(written["images"]) == {"synthetic_005.png", "synthetic_006.png"}
-    assert set(written["decoders"]) == ({"full", "codes", "maxima"} if variant == "code" else {"maxima"})
-    assert (written["code"] is None) == (variant == "heatmap")
-    for decoder in written["decoders"].values():
-        assert 0 <= decoder["overall"]["f1"] <= 1
-        assert decoder["f1_interval"]["units"] == "images"
+    assert set(written["other_decoders"]) == ({"codes", "maxima"} if method == "code" else set())
+    assert (written["code"] is None) == (method != "code")
+    for report in (written["scores"], *written["other_decoders"].values()):
+        assert 0 <= report["overall"]["f1"] <= 1
+        assert report["f1_interval"]["units"] == "images"
     assert written["seconds_per_image"] > 0
     assert str(tmp_path) not in path.read_text()
 
@@ -72,17 +80,20 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
 
     with monkeypatch.context() as patched:
         patched.setattr("pointsense.learning.fit.train", train)
+        patched.setattr("peers.load_peer", train)
         assert real_data.main(arguments) == 0
     assert "skipped" in capsys.readouterr().out
+    if method in ("fcrn", "log"):
+        return
     path.unlink()
     assert real_data.main(arguments) == 0
     again = json.loads(path.read_text())
     assert again["training"] == written["training"]  # its seconds, too: the finished model was taken
-    assert again["decoders"] == written["decoders"]
+    assert again["scores"] == written["scores"]
     with monkeypatch.context() as patched:
         patched.setattr("pointsense.learning.fit.train", train)
         assert real_data.main([*arguments, "--rescore"]) == 0
-    assert json.loads(path.read_text())["decoders"] == written["decoders"]
+    assert json.loads(path.read_text())["scores"] == written["scores"]
     path.unlink()
     assert real_data.main([*arguments, "--minutes", "7"]) == 2
     assert "holds a training with other settings; give --overwrite" in capsys.readouterr().err
@@ -93,9 +104,9 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
     [
         (["nowhere", "--data", "."], "unknown set 'nowhere'; the sets are vgg_cells, bccd-WBC"),
         (["vgg_cells"], "give --data FOLDER or set POINTSENSE_DATA"),
-        (["--smoke", "--set", "steps=1"], "name it with --variant"),
-        (["--smoke", "--variant", "wide"], "unknown variant 'wide': use code, heatmap, or give it a --set"),
-        (["--smoke", "--variant", "wide", "--set", "steps"], "--set expects key=value"),
+        (["--smoke", "--set", "steps=1"], "name it with --method"),
+        (["--smoke", "--method", "code,wide"], "unknown method 'wide': use code, heatmap, "),
+        (["--smoke", "--method", "wide", "--set", "steps"], "--set expects key=value"),
     ],
 )
 def test_a_wrong_command_is_refused_in_one_sentence(real_data, monkeypatch, capsys, arguments, message):
@@ -104,10 +115,11 @@ def test_a_wrong_command_is_refused_in_one_sentence(real_data, monkeypatch, caps
     assert message in capsys.readouterr().err
 
 
-def test_sets_are_chosen_by_name_or_by_folder(real_data):
-    assert list(real_data.select_tasks(["bccd"])) == ["bccd-WBC", "bccd-RBC"]
-    assert list(real_data.select_tasks(["icpr2012-A04", "vgg_cells"])) == ["vgg_cells", "icpr2012-A04"]
-    assert real_data.select_tasks([]) == real_data.TASKS
+def test_sets_are_chosen_by_name_or_by_folder(tasks):
+    assert list(tasks.select_tasks(["bccd"])) == ["bccd-WBC", "bccd-RBC"]
+    assert list(tasks.select_tasks(["icpr2012-A04", "vgg_cells"])) == ["vgg_cells", "icpr2012-A04"]
+    assert tasks.select_tasks([]) == tasks.TASKS
+    assert sorted(task for family in tasks.FAMILIES.values() for task in family) == sorted(tasks.TASKS)
 
 
 def test_results_have_names_of_their_own(real_data):
@@ -115,13 +127,24 @@ def test_results_have_names_of_their_own(real_data):
     assert real_data.result_name("vgg_cells", "heatmap", 2) == "vgg_cells-heatmap-seed2"
 
 
+def test_the_grid_is_the_comparison_seed_by_seed(real_data, tasks):
+    asked = real_data.parse(["--grid", "--method", "heatmap,spotiflow"])
+    cells = real_data.cells(asked, tasks.select_tasks(["icpr2012-fold0", "icpr2012-fold1"]))
+    assert cells == [
+        ("icpr2012-fold0", "heatmap", 0),
+        ("icpr2012-fold1", "heatmap", 0),
+        ("icpr2012-fold0", "spotiflow", 0),
+        *(("icpr2012-" + fold, "heatmap", seed) for seed in (1, 2) for fold in ("fold0", "fold1")),
+    ]
+
+
 @pytest.mark.data
-def test_every_real_set_has_the_images_that_its_task_needs(real_data):
+def test_every_real_set_has_the_images_that_its_task_needs(tasks):
     import os
 
     if not (given := os.environ.get("POINTSENSE_DATA")):
         pytest.skip("POINTSENSE_DATA is not set")
-    for task in real_data.TASKS.values():
+    for task in tasks.TASKS.values():
         dataset = task.load(Path(given))
         assert dataset.train
         assert dataset.val
@@ -131,55 +154,56 @@ def test_every_real_set_has_the_images_that_its_task_needs(real_data):
                 assert Path(value.replace("{data}", given)).is_file()
 
 
-def written(folder, *results):
+def written(real_data, folder, *results):
     folder.mkdir(parents=True)
     for one in results:
-        stem = one["set"] + "-heatmap" * (one["variant"] == "heatmap")
+        stem = real_data.result_name(one["set"], one["method"], one["seed"])
         (folder / f"{stem}.json").write_text(json.dumps(one))
     return folder
 
 
-def test_the_table_shows_results_beside_what_is_missing(table, tmp_path):
-    page = table.render(table.read_results(written(tmp_path / "results", result())))
-    first = page.split("###")[1]
-    line = "| vgg_cells | pointsense | 2 images, 30 points | 5 | 0.970 [0.870, 1.070] | 0.900 | 0.800 | 1.23 | 2.50 |"
-    assert line in first
-    assert "| vgg_cells | heat map | missing |" in first
-    assert "| icpr2012-fold0 | pointsense | missing |" in first
-    assert first.count("missing") == 2 * len(table.TASKS) - 1
-    assert "| vgg_cells | pointsense | 5 | 0.970 [0.870, 1.070] | 0.960 [0.860, 1.060] | 0.950 " in page
-    assert "| 100 | 1.5 | 0.25 | 2 threads, a processor | 0 | 2020-01-02 | 0.1.0 |" in page
+def test_the_table_averages_trainings_and_shows_what_is_missing(real_data, tables, tmp_path):
+    folder = written(real_data, tmp_path / "results", result(), result(f1=0.95, seed=1))
+    found = tables.read_results(folder)
+    page = tables.render(found)
+    line = "| vgg_cells | pointsense | 2 of 3 | 5 | 0.960 | 0.950 to 0.970 |  | 0.900 | 0.800 | 1.23 | 2.50 |"
+    assert line in page
+    assert "| vgg_cells | density, FCRN-A | missing |" in page
+    assert "| vgg_cells | 5 | 0.960 | 0.950 | 0.940 | 0.42 |" in page
+    line = "| vgg_cells | pointsense | 1 | 0.950 [0.850, 1.050] | 2.50 | 100 | 1.5 | 0.25 | 2 threads, a processor; "
+    assert line + "2020-01-02, 0.1.0 |" in page
+    missing = tables.missing(found)
+    assert "vgg_cells-seed2" in missing
+    assert "vgg_cells" not in missing
+    assert "icpr2012-fold1-spotiflow" not in missing
 
 
-def test_the_table_compares_two_variants_on_the_same_images(table, tmp_path):
-    heatmap = result(variant="heatmap", f1=0.5)
+def test_the_table_compares_with_the_heat_map_on_the_same_images(real_data, tables, tmp_path):
+    heatmap = result(method="heatmap", f1=0.5)
     heatmap["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
-    folder = written(tmp_path / "results", result(), heatmap)
+    folder = written(real_data, tmp_path / "results", result(), heatmap)
     # 40/50 against 30/50; both images drawn are b: 20/30 against 10/30; both a: no difference.
-    assert "| difference |  | 5 | +0.200 [+0.000, +0.333] |" in table.render(table.read_results(folder))
+    assert "| one | +0.200 [+0.000, +0.333] |" in tables.render(tables.read_results(folder))
     heatmap["images"] = {"a.png": [10, 0, 0]}
-    folder = written(tmp_path / "others", result(), heatmap)
-    assert "difference" not in table.render(table.read_results(folder))
+    folder = written(real_data, tmp_path / "others", result(), heatmap)
+    assert "[+" not in tables.render(tables.read_results(folder))
 
 
-def test_a_further_radius_seed_and_variant_get_lines_of_their_own(table, tmp_path):
+def test_a_further_radius_and_method_get_lines_of_their_own(real_data, tables, tmp_path):
     one = result("icpr2012-fold0")
     one["other_radii"] = {"32.6": scores(0.6)}
-    folder = written(tmp_path / "results", one)
-    seeded = copy.deepcopy(one) | {"seed": 3, "variant": "wide"}
-    (folder / "icpr2012-fold0-wide-seed3.json").write_text(json.dumps(seeded))
-    page = table.render(table.read_results(folder))
-    assert "| icpr2012-fold0 | pointsense | 2 images, 30 points | 32.6 | 0.600 " in page
-    assert "| icpr2012-fold0 | wide, seed 3 | 2 images, 30 points | 5 |" in page
+    seeded = copy.deepcopy(one) | {"seed": 3, "method": "wide"}
+    page = tables.render(tables.read_results(written(real_data, tmp_path / "results", one, seeded)))
+    assert "| icpr2012 | pointsense | 1 of 12 | 32.6 | 0.600 |" in page
+    assert "| icpr2012 | wide | 1 of " in page
 
 
-def test_results_of_other_sets_are_left_out(table, tmp_path):
-    folder = written(tmp_path / "results", result("synthetic"))
-    assert "synthetic" not in table.render(table.read_results(folder))
+def test_results_of_other_sets_are_left_out(real_data, tables, tmp_path):
+    folder = written(real_data, tmp_path / "results", result("synthetic"))
+    assert "synthetic" not in tables.render(tables.read_results(folder))
 
 
 def test_check_tells_a_page_that_is_out_of_date(table, tmp_path, capsys):
-    written(tmp_path / "results")
     page = tmp_path / "results.md"
     page.write_text(f"Before.\n\n{table.BEGIN}\nstale text\n{table.END}\n\nAfter.\n")
     arguments = ["--docs", str(tmp_path)]
@@ -194,7 +218,6 @@ def test_check_tells_a_page_that_is_out_of_date(table, tmp_path, capsys):
 
 
 def test_a_page_without_marks_is_refused(table, tmp_path, capsys):
-    written(tmp_path / "results")
     (tmp_path / "results.md").write_text("Nothing here.\n")
     assert table.main(["--docs", str(tmp_path)]) == 1
     assert "lacks the marks" in capsys.readouterr().err

@@ -61,7 +61,12 @@ class Frame:
     def fields(self, samples: Sequence[Sample], images: Sequence[Image]) -> list[Field]:
         """What `Crops` draws from."""
         return [
-            Field(sample.name, self.prepare(image, sample.name).half(), self.working_points(sample, image))
+            Field(
+                sample.name,
+                self.prepare(image, sample.name).half(),
+                self.working_points(sample, image),
+                sample.labels([""]),
+            )
             for sample, image in zip(samples, images, strict=True)
         ]
 

@@ -1,0 +1,198 @@
+"""The tables of docs/results.md from docs/results/*.json; `benchmarks/table.py` writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from methods import METHODS, Method
+from real_data import result_name
+from recovery_table import markdown
+from tasks import FAMILIES, TASKS
+
+MISSING = "missing"
+BASELINE = "heatmap"
+DRAWS = 1000
+
+Result = dict[str, Any]
+Cell = tuple[str, str, int]
+"""Task, method and seed."""
+
+
+def read_results(folder: Path) -> dict[Cell, Result]:
+    """The results of the comparison that are there."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result.get("set") in TASKS and "scores" in result:
+            found[result["set"], result["method"], result["seed"]] = result
+    return found
+
+
+def render(results: dict[Cell, Result]) -> str:
+    """The tables, as Markdown."""
+    parts = [
+        ("Scores on the `val` images", scores_table(results)),
+        ("The same codes read by three decoders", decoders_table(results)),
+        ("Every training", cells_table(results)),
+    ]
+    return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts)
+
+
+def methods_of(family: str, results: dict[Cell, Result]) -> dict[str, Method]:
+    """The methods that the comparison asks for on a family, and those that have results there all the same."""
+    tasks = FAMILIES[family]
+    asked = {name: m for name, m in METHODS.items() if not m.families or family in m.families}
+    others = {name for task, name, _ in results if task in tasks and name not in asked}
+    return asked | {name: METHODS.get(name, Method(name)) for name in sorted(others)}
+
+
+def wanted(name: str, method: Method, family: str, results: dict[Cell, Result]) -> list[Cell]:
+    """The cells of a method on a family: those that are asked for, and those that are there all the same."""
+    asked = {(task, name, seed) for task, seed in method.cells() if task in FAMILIES[family]}
+    return sorted(asked | {cell for cell in results if cell[0] in FAMILIES[family] and cell[1] == name})
+
+
+def scores_table(results: dict[Cell, Result]) -> str:
+    """Mean F1 of each method on each family over folds and seeds, beside the heat map's on the same images."""
+    header = ("set", "method", "trainings", "radius px", "F1", "seeds", "to the heat map [95%]")
+    header += ("precision", "recall", "error px", "count MAE")
+    rows = []
+    for family in FAMILIES:
+        for name, method in methods_of(family, results).items():
+            cells = wanted(name, method, family, results)
+            there = [results[cell] for cell in cells if cell in results]
+            trainings = f"{len(there)} of {len(cells)}"
+            if not there:
+                rows.append((family, method.title, MISSING, *[""] * (len(header) - 3)))
+                continue
+            for radius, scores in by_radius(there).items():
+                main = radius == f"{there[0]['radius_px']:g}"
+                difference = difference_to_baseline(name, cells, results) if main else ""
+                rows.append(
+                    (family, method.title, trainings, radius, *scores_cells(scores, there, difference))
+                )
+    notes = [
+        f"- {name}: split by {task.split}" + f"; {task.note}" * bool(task.note)
+        for name, task in ((family, TASKS[tasks[0]]) for family, tasks in FAMILIES.items())
+    ]
+    return "\n".join([markdown(header, rows), "", *notes])
+
+
+def by_radius(there: Sequence[Result]) -> dict[str, list[Result]]:
+    """The reports of several results at each match radius that all of them have."""
+    radii = {f"{there[0]['radius_px']:g}": [result["scores"] for result in there]}
+    for radius in there[0]["other_radii"]:
+        if all(radius in result["other_radii"] for result in there):
+            radii[radius] = [result["other_radii"][radius] for result in there]
+    return radii
+
+
+def scores_cells(scores: Sequence[Result], there: Sequence[Result], difference: str) -> tuple[str, ...]:
+    """Mean F1, its range over seeds, the difference, then mean precision, recall, error and count error."""
+
+    def mean(key: str, digits: int) -> str:
+        values = [one["overall"][key] for one in scores if one["overall"][key] is not None]
+        return number(float(np.mean(values)) if values else None, digits)
+
+    by_seed: dict[int, list[float]] = {}
+    for one, result in zip(scores, there, strict=True):
+        by_seed.setdefault(result["seed"], []).append(one["overall"]["f1"])
+    means = [float(np.mean(values)) for values in by_seed.values()]
+    seeds = f"{min(means):.3f} to {max(means):.3f}" if len(means) > 1 else "one"
+    rates = (mean("precision", 3), mean("recall", 3), mean("error_mean", 2), mean("count_mae", 2))
+    return (mean("f1", 3), seeds, difference, *rates)
+
+
+def difference_to_baseline(name: str, cells: Sequence[Cell], results: dict[Cell, Result]) -> str:
+    """Mean F1 minus that of the heat map in the same folds and seeds, with a paired 95% interval over images.
+
+    Images are drawn anew in each fold, the same ones for all methods and seeds.
+    """
+    pairs = []
+    for task, _, seed in cells:
+        ours, theirs = results.get((task, name, seed)), results.get((task, BASELINE, seed))
+        if ours and theirs and name != BASELINE and set(ours["images"]) == set(theirs["images"]):
+            pairs.append((task, ours["images"], theirs["images"]))
+    if not pairs:
+        return ""
+    gains = []
+    for task, ours, theirs in pairs:
+        counts = np.array([[ours[image], theirs[image]] for image in sorted(ours)])
+        generator = np.random.default_rng(list(TASKS).index(task))
+        draws = generator.integers(0, len(counts), size=(DRAWS, len(counts)))
+        tp, fp, fn = np.moveaxis(np.concatenate([counts.sum(axis=0)[None], counts[draws].sum(axis=1)]), -1, 0)
+        f1 = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+        gains.append(f1[:, 0] - f1[:, 1])
+    gain = np.mean(gains, axis=0)
+    low, high = np.percentile(gain[1:], [2.5, 97.5])
+    return f"{gain[0]:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def decoders_table(results: dict[Cell, Result]) -> str:
+    """Mean F1 of each decoder of the default, each with a blur and a threshold from the selection part."""
+    header = ("set", "radius px", "full", "codes", "maxima", "code numbers / map cells")
+    rows = []
+    for family, tasks in FAMILIES.items():
+        there = [one for cell, one in results.items() if cell[0] in tasks and cell[1] == "code"]
+        if not there:
+            continue
+        f1s = [np.mean([one["scores"]["overall"]["f1"] for one in there])]
+        for decoder in ("codes", "maxima"):
+            f1s.append(np.mean([one["other_decoders"][decoder]["overall"]["f1"] for one in there]))
+        ratio = number((there[0]["code"] or {}).get("ratio"), 2)
+        rows.append((family, f"{there[0]['radius_px']:g}", *(number(float(f1), 3) for f1 in f1s), ratio))
+    return markdown(header, rows)
+
+
+def cells_table(results: dict[Cell, Result]) -> str:
+    """One line for each training: its F1 with the interval, its time, and on what."""
+    header = ("set", "method", "seed", "F1 [95%]", "count MAE", "steps", "training min", "s / image", "on")
+    rows = []
+    for (task, name, seed), result in sorted(results.items(), key=lambda item: place(item[0])):
+        training, machine, scores = result["training"], result["hardware"], result["scores"]
+        on = machine.get("gpu") or f"{machine['threads']} threads, {machine['cpu']}"
+        build = result["versions"].get("commit") or result["versions"]["pointsense"]
+        rows.append(
+            (
+                task,
+                METHODS.get(name, Method(name)).title,
+                str(seed),
+                f1_cell(scores),
+                number(scores["overall"]["count_mae"], 2),
+                str(training["steps"]),
+                number(training["seconds"] / 60, 1),
+                number(result["seconds_per_image"], 2),
+                f"{on}; {result['date']}, {build}",
+            )
+        )
+    return markdown(header, rows)
+
+
+def place(cell: Cell) -> tuple[int, int, str, int]:
+    """Where a cell stands in the tables."""
+    task, name, seed = cell
+    known = list(METHODS)
+    return list(TASKS).index(task), known.index(name) if name in known else len(known), name, seed
+
+
+def f1_cell(scores: Result) -> str:
+    """F1 with its bootstrap interval."""
+    interval = scores["f1_interval"]
+    f1 = number(scores["overall"]["f1"], 3)
+    return f1 if interval is None else f"{f1} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def number(value: float | None, digits: int) -> str:
+    """`value` with so many digits, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def missing(results: dict[Cell, Result]) -> list[str]:
+    """Names of the files that the comparison asks for and that are not there."""
+    cells = [(task, name, seed) for name, method in METHODS.items() for task, seed in method.cells()]
+    return [result_name(*cell) for cell in sorted(cells, key=place) if cell not in results]

@@ -1,0 +1,112 @@
+"""What is learned and scored: one task for each real image set, class and fold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pointsense.datasets import Dataset, load_dataset
+from pointsense.datasets.synthetic import RADIUS_PX
+from pointsense.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Images to train on, images to score on, and how detections are matched.
+
+    `radius` and `other_radii` are match radii in image pixels; the model is trained for the first, and its
+    detections are scored at all of them. `box` is an object's diameter. `settings` change the default preset, and
+    hold for every method; in them {data} is the folder of the sets. `split_file` and `val_fold` are those of
+    `load_dataset`, within the set.
+    """
+
+    folder: str
+    radius: float
+    box: float
+    class_name: str = ""
+    split_file: str | None = None
+    val_fold: int | None = None
+    max_train_images: int | None = None
+    minutes: float = 20.0
+    other_radii: tuple[float, ...] = ()
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    note: str = ""
+
+    def load(self, data: Path) -> Dataset:
+        """The set with the split and the class of this task."""
+        folder = data / self.folder
+        split_file = None if self.split_file is None else folder / self.split_file
+        dataset = load_dataset(folder, split_file=split_file, val_fold=self.val_fold)
+        return dataset.only(self.class_name) if self.class_name else dataset
+
+    @property
+    def split(self) -> str:
+        """Where the `val` images come from, in words."""
+        if self.split_file is None:
+            return "split.csv"
+        return self.split_file if self.val_fold is None else f"{self.split_file}"
+
+
+# Mitoses are rare, the fields large and the slides few: an encoder that has seen images before, more doubt about the
+# stain, and the mean of four rotations.
+MITOSES: dict[str, Any] = {
+    "backbone": "mobilenetv2_100",
+    "weights": "{data}/weights/mobilenetv2_100.safetensors",
+    "weights_origin": "tensorflow",
+    "steps": 1800,
+    "jitter": 0.2,
+    "learning_rate": 1e-3,
+    "backbone_learning_rate": 3e-4,
+    "views": 4,
+}
+MICROMETRES_8 = 32.6  # px at 0.2456 um/px: the other radius that the contest's page names
+ICPR = Task(
+    "icpr2012",
+    20,
+    box=26,
+    split_file="folds.csv",
+    other_radii=(MICROMETRES_8,),
+    settings=MITOSES,
+    note="every slide in both halves, as in the contest",
+)
+
+TASKS = {
+    "vgg_cells": Task("vgg_cells", 5, box=10, max_train_images=32, other_radii=(3.0,), note="simulated"),
+    "bccd-WBC": Task("bccd", 45, box=190, class_name="WBC"),
+    "bccd-RBC": Task("bccd", 25, box=100, class_name="RBC", note="incomplete labels"),
+    "dsb2018": Task("dsb2018", 6, box=18, note="crops of one field may be in both halves"),
+    "crchisto": Task("crchisto", 6, box=14, note="patients unknown: may be in both halves"),
+    **{f"icpr2012-fold{fold}": dataclasses.replace(ICPR, val_fold=fold) for fold in range(4)},
+    "icpr2012-A04": dataclasses.replace(ICPR, split_file=None, note="a slide never seen"),
+    "mitos14_half": Task(
+        "mitos14_half", 17, box=20, settings=MITOSES, note="two slides never seen; no image without a mitosis"
+    ),
+}
+
+FAMILIES = {
+    "icpr2012": tuple(f"icpr2012-fold{fold}" for fold in range(4)),
+} | {name: (name,) for name in TASKS if not name.startswith("icpr2012-fold")}
+"""Tasks whose scores are averaged: the folds of one set."""
+
+SMOKE = Task(
+    "synthetic",
+    RADIUS_PX,
+    box=2 * RADIUS_PX,
+    settings={"steps": 6, "batch": 2, "patch": 64, "width": 8, "checks": 1},
+)
+
+
+def select_tasks(names: Sequence[str]) -> dict[str, Task]:
+    """The tasks that are named, or whose folder is; all for no name.
+
+    Raises
+    ------
+    UsageError
+        If a name is neither; the message lists those that are.
+    """
+    for name in names:
+        if not any(name in (key, task.folder) for key, task in TASKS.items()):
+            raise UsageError(f"unknown set '{name}'; the sets are {', '.join(TASKS)}")
+    return {key: task for key, task in TASKS.items() if not names or {key, task.folder} & set(names)}
