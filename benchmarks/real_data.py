@@ -173,7 +173,7 @@ def run_peer(
     from pointsense.learning.selection import TOLERANCE, draw_selection
 
     samples = dataset.train[: task.max_train_images]
-    fit, select = draw_selection(samples, 0.2, request["seed"])
+    fit, select = draw_selection(samples, 0.2, request["seed"], dataset.val)
     run.mkdir(parents=True, exist_ok=True)
     config = fitted_to(configured(request, data), task.radius)
     problem = Problem(fit, select, task.radius, config, run, request["seed"], request["minutes"], task.box)

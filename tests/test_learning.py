@@ -94,6 +94,14 @@ def test_selection_shares_no_group_with_what_is_fitted(tmp_path):
     assert len(fit) + len(selection) == 10
 
 
+def test_selection_is_drawn_by_image_where_val_has_the_same_groups(tmp_path, caplog):
+    train = [replace(s, name=f"{s.group}{k}") for k, s in enumerate(samples(list("aaaaabbbbb"), tmp_path))]
+    val = [replace(s, name="other") for s in samples(["b"], tmp_path)]
+    _, selection = draw_selection(train, 0.2, seed=0, val=val)
+    assert sorted(s.group for s in selection) == ["a", "b"]
+    assert "groups are in train and in val (1)" in caplog.text
+
+
 def test_selection_needs_points_on_both_sides(tmp_path):
     bare = [replace(s, points=np.zeros((0, 2)), classes=()) for s in samples(list("abc"), tmp_path)]
     with pytest.raises(DataError, match="at least two"):

@@ -98,7 +98,7 @@ def train(
     class_name : str
         What the points are, where there is one radius.
     selection_fraction : float
-        Share of the training images to choose stopping, decoder and threshold on.
+        Share of the training images to choose stopping, decoder and threshold on; see `draw_selection`.
     max_train_images : int, optional
         Use the first so many by name.
     time_limit : float, optional
@@ -134,7 +134,7 @@ def train(
     radii = dict(radius) if isinstance(radius, Mapping) else {class_name: radius}
     classes = tuple(PointClass(name, value) for name, value in radii.items())
     config = fitted_to(config, float(np.median(list(radii.values()))))
-    fit_samples, selection_samples = draw_selection(samples, selection_fraction, seed)
+    fit_samples, selection_samples = draw_selection(samples, selection_fraction, seed, dataset.val)
     request = {
         "settings": config.model_dump(),
         "seed": seed,

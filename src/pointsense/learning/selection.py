@@ -32,13 +32,14 @@ DRAWS = 64
 
 
 def draw_selection(
-    samples: Sequence[Sample], fraction: float, seed: int
+    samples: Sequence[Sample], fraction: float, seed: int, val: Sequence[Sample] = ()
 ) -> tuple[list[Sample], list[Sample]]:
-    """Samples to fit and samples to select on; no group is in both.
+    """Samples to fit and samples to select on, divided as `train` and `val` are: what is chosen is to hold there.
 
-    Of several random divisions by group, the one is taken whose selection part holds most nearly the fraction of
-    the images and of the points: with few groups, chance alone may leave it almost without points. Where all
-    images are of one group the images themselves are drawn, and the log says so.
+    No group is in both parts, unless groups of `val` are among those of `samples`, too, or all images are of one
+    group: then the images themselves are drawn, some of each group, and the log says so. Of several random
+    divisions the one is taken whose selection part holds most nearly the fraction of the images and of the points,
+    and of each group where images are drawn: by chance alone it may be almost without points.
 
     Raises
     ------
@@ -49,33 +50,48 @@ def draw_selection(
         raise DataError(
             f"expected at least two training images, one to fit and one to select on, found {len(samples)}"
         )
-    key = {s.name: s.group for s in samples}
-    if len(set(key.values())) == 1:
+    groups = {s.group for s in samples}
+    seen = len(groups & {s.group for s in val})
+    by_image = len(groups) == 1 or seen > 0
+    if seen:
+        log.warning(
+            "groups are in train and in val (%d): the selection part is drawn by image, too, and flatters as val does",
+            seen,
+        )
+    elif by_image:
         log.warning("all training images are of one group: the selection part is drawn by image and flatters")
-        key = {s.name: s.name for s in samples}
-    groups = sorted(set(key.values()))
-    number = {group: k for k, group in enumerate(groups)}
-    sizes = np.zeros((len(groups), 2))  # images and points
-    for s in samples:
-        sizes[number[key[s.name]]] += 1, len(s.points)
+    units = [s.name if by_image else s.group for s in samples]
+    names = sorted(set(units))
+    kinds = sorted(groups) if by_image else []
+    sizes = np.zeros((len(names), 2 + len(kinds)))  # images, points, and images of each group
+    for s, unit in zip(samples, units, strict=True):
+        row = sizes[names.index(unit)]
+        row[:2] += 1, len(s.points)
+        if by_image:
+            row[2 + kinds.index(s.group)] += 1
     filled = int(np.count_nonzero(sizes[:, 1]))
     if filled < 2:
         raise DataError(
-            f"points are in {filled} of the {len(groups)} groups of training images; expected at least two, "
+            f"points are in {filled} of the {len(names)} groups of training images; expected at least two, "
             "one to fit and one to select on: annotate more images"
         )
     generator = np.random.default_rng([seed, 7])
     best, chosen = np.inf, np.zeros(0, dtype=int)
     for _ in range(DRAWS):
-        order = generator.permutation(len(groups))
+        order = generator.permutation(len(names))
         share = np.cumsum(sizes[order], axis=0) / sizes.sum(axis=0)
-        uneven = np.abs(share - fraction).sum(axis=1)
+        uneven = np.abs(share[:, :2] - fraction).sum(axis=1)
+        if kinds:
+            uneven += np.abs(share[:, 2:] - fraction).mean(axis=1)
         uneven[(share[:, 1] == 0) | (share[:, 1] == 1)] = np.inf  # points are needed on both sides
         if (lowest := uneven.min()) < best:
             best, chosen = lowest, order[: int(uneven.argmin()) + 1]
-    selected = {groups[k] for k in chosen}
-    fit = [s for s in samples if key[s.name] not in selected]
-    return fit, [s for s in samples if key[s.name] in selected]
+    selected = {names[k] for k in chosen}
+    divided = [
+        [s for s, unit in zip(samples, units, strict=True) if (unit in selected) is on]
+        for on in (False, True)
+    ]
+    return divided[0], divided[1]
 
 
 @dataclass(frozen=True)
