@@ -1,0 +1,221 @@
+"""Train the models that come with the package, score them on `val`, and put them where the package finds them.
+
+    python benchmarks/bundle.py nuclei        train on dsb2018, score, write src/pointsense/bundled/nuclei
+    python benchmarks/bundle.py blood         train on bccd; a training that is there is not made again
+
+The sets lie in the folder named by --data or by the environment variable POINTSENSE_DATA; only their `train` rows
+are learned from. Scores go to docs/results/bundled-NAME.json and, in short, into the model's card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from decoders import PROTOCOL, brief
+from pointsense.datasets import load_dataset
+from pointsense.errors import PointsenseError, UsageError
+from pointsense.evaluation import evaluate
+from pointsense.evaluation.predictions import cases_of, found_by_model
+from pointsense.inference.bundled import FOLDER
+from pointsense.inference.detector import Detector
+from pointsense.learning.fit import train
+from pointsense.model.config import override
+from pointsense.model.presets import preset
+from pointsense.writing import write_json, write_text
+from provenance import ROOT, hardware, versions
+from real_data import progress_printer
+
+SIDE = 1000
+"""px: of the image whose prediction is timed."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundled model is made of, and what its card says.
+
+    `radius` is by class; `diameter` is the typical diameter of objects in the training images, px.
+    """
+
+    folder: str
+    radius: dict[str, float]
+    diameter: float
+    summary: str
+    data: str
+    licence: str
+    limits: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+BUNDLES = {
+    "nuclei": Bundle(
+        "dsb2018",
+        {"nucleus": 6.0},
+        18,
+        "Nuclei in fluorescence, H&E and bright field, grey or RGB.",
+        "Kaggle 2018 Data Science Bowl, stage1_train with the community's mask fixes, centroids of the masks "
+        "(Caicedo et al., Nat Methods 16, 2019)",
+        "CC0-1.0, as the data",
+        "Mostly 2-D cultures: 303 of the 372 training images are fluorescence, 60 are stained tissue, 9 are bright "
+        "field. Nuclei much larger or smaller than 18 px (see --diameter), confocal stacks and electron microscopy "
+        "were not seen.",
+    ),
+    "blood": Bundle(
+        "bccd",
+        {"RBC": 25.0, "WBC": 45.0, "Platelets": 15.0},
+        100,
+        "Red cells, white cells and platelets in stained blood smears, RGB.",
+        "BCCD (Shenggan 2018; images by cosmicad and akshaylamba), centres of the boxes",
+        "MIT, as the data",
+        "One laboratory, one stain, x100. Red cells that overlap or are cut by the border are often not annotated in "
+        "the data: the model has learned to leave some of them out, and of those that it finds beyond the annotations "
+        "many are right. Not for diagnosis.",
+    ),
+}
+
+
+def score(detector: Detector, folder: Path) -> tuple[dict[str, Any], float]:
+    """Reports on `val` by class, and the median seconds of an image."""
+    dataset = load_dataset(folder)
+    found, seconds = {}, []
+    for sample in dataset.val:
+        begin = time.perf_counter()
+        found |= found_by_model([sample], detector)
+        seconds.append(time.perf_counter() - begin)
+    reports = {}
+    for kind in detector.classes:
+        samples = (dataset.only(kind.name) if kind.name in dataset.class_names else dataset).val
+        report = evaluate(cases_of(samples, found, kind.name), kind.radius, protocol=PROTOCOL)
+        reports[kind.name] = brief(report) | {"radius_px": kind.radius, "threshold": kind.threshold}
+    return reports, float(np.median(seconds))
+
+
+def large_image_seconds(detector: Detector, folder: Path) -> float:
+    """Seconds for an image of `SIDE` x `SIDE` px: a mosaic of `val` images; the better of two runs."""
+    from pointsense.images import read_image
+
+    images = [read_image(sample.path) for sample in load_dataset(folder).val]
+    image = np.broadcast_to(images[0], (*images[0].shape[:2], 3))
+    tiled = np.tile(image, (-(-SIDE // image.shape[0]), -(-SIDE // image.shape[1]), 1))[:SIDE, :SIDE]
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        detector.predict(np.ascontiguousarray(tiled))
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+def card(name: str, bundle: Bundle, detector: Detector, result: dict[str, Any]) -> str:
+    """README.md of a bundled model."""
+    rows = "\n".join(
+        f"| {kind} | {one['radius_px']:g} | {one['threshold']:g} | {one['overall']['f1']:.3f} "
+        f"| {one['overall']['precision']:.3f} | {one['overall']['recall']:.3f} |"
+        for kind, one in result["classes"].items()
+    )
+    return f"""# {name}
+
+{bundle.summary}
+
+    pointsense predict IMAGES --model {name} --out DIR
+
+- typical diameter of an object in the training images: {bundle.diameter:g} px; give that of yours with `--diameter PX`
+- input: {detector.contract.channels} channels, grey and RGB are converted into each other
+- {result["parameters"]:,} parameters, stored in half precision
+- data: {bundle.data}; {result["train_images"]} images of its `train` part
+- licence of the weights: {bundle.licence}
+
+Scores on {result["val_images"]} images that nothing was chosen on ({PROTOCOL} matching, {result["date"]},
+`python benchmarks/bundle.py {name}`):
+
+| class | radius px | threshold | F1 | precision | recall |
+|---|---|---|---|---|---|
+{rows}
+
+**Limits.** {bundle.limits}
+"""
+
+
+def make(name: str, data: Path, runs: Path, out: Path, minutes: float, seed: int) -> None:
+    """Train, score and write one model."""
+    bundle, run = BUNDLES[name], runs / f"bundled-{name}"
+    dataset = load_dataset(data / bundle.folder)
+    config = override(preset("pointsense"), bundle.settings | {"diameter": bundle.diameter})
+    radius = bundle.radius
+    metrics = train(
+        dataset,
+        run,
+        config,
+        radius=radius,
+        time_limit=minutes,
+        seed=seed,
+        resume=True,
+        report=progress_printer(),
+    )
+    folder = FOLDER / name
+    folder.mkdir(parents=True, exist_ok=True)
+    Detector.load(run).save(folder, half=True)
+    detector = Detector.load(folder)  # scored as it is shipped
+    classes, seconds = score(detector, data / bundle.folder)
+    result = {
+        "bundled": name,
+        "protocol": PROTOCOL,
+        "classes": classes,
+        "train_images": len(dataset.train),
+        "val_images": len(dataset.val),
+        "parameters": metrics["parameters"],
+        "steps": metrics["steps"],
+        "training_seconds": metrics["seconds"],
+        "seed": seed,
+        "settings": bundle.settings,
+        "seconds_per_image": seconds,
+        "seconds_1000_px": large_image_seconds(detector, data / bundle.folder),
+        "bytes": (folder / "model.safetensors").stat().st_size,
+        "date": datetime.date.today().isoformat(),
+        "versions": versions(),
+        "hardware": hardware(str(detector.device)),
+    }
+    write_text(folder / "README.md", card(name, bundle, detector, result))
+    write_json(out / f"bundled-{name}.json", result)
+    for kind, one in classes.items():
+        print(f"{name}: F1 of {kind} {one['overall']['f1']:.3f}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the models that are named; 0, or the exit code of what went wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(BUNDLES))
+    parser.add_argument("--data", type=Path, help="folder of the sets [POINTSENSE_DATA]")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "docs" / "results", help="folder of the JSON files"
+    )
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the trainings")
+    parser.add_argument("--minutes", type=float, default=40.0, help="limit of each training")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args(arguments)
+    try:
+        given = asked.data or os.environ.get("POINTSENSE_DATA")
+        if not given:
+            raise UsageError("the image sets are not known; give --data FOLDER or set POINTSENSE_DATA")
+        for name in asked.names:
+            if name not in BUNDLES:
+                raise UsageError(f"unknown model '{name}'; the models are {', '.join(BUNDLES)}")
+            make(name, Path(given), asked.runs, asked.out, asked.minutes, asked.seed)
+    except PointsenseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
