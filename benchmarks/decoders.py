@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pointsense.datasets import Dataset, Sample
 from pointsense.evaluation import Case, Report, best_threshold, evaluate
 from pointsense.images import read_image
+from pointsense.model.classes import Reading
 
 if TYPE_CHECKING:
     from pointsense.inference.decode import Decoder
@@ -38,7 +39,7 @@ class Read:
         """The samples with their detections, to be scored."""
         cases = []
         for sample, shape, maps in zip(self.samples, self.shapes, self.maps, strict=True):
-            found = self.detector.decode_maps(maps, 0, decoder, blur=blur)
+            found = self.detector.decode_maps(maps, 0, decoder, Reading(blur))
             detections = self.detector.detections([found], shape, threshold)
             cases.append(Case(sample.name, sample.group, sample.points, detections.points, detections.scores))
         return cases

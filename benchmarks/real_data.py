@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,14 +145,14 @@ def run_ours(
             | {"selection_images": len(selection["images"])},
             "seconds_per_image": float(np.median(seconds)),
             "code": metrics["code"] if config.target == "code" else None,
-            "blur": kind.blur,
+            "reading": asdict(kind.reading),
             "other_decoders": compare_decoders(detector, dataset, selection["images"], task.radius),
         },
     )
 
 
 def rechosen(dataset: Dataset, run: Path) -> tuple[Detector, dict[str, Any]]:
-    """A trained model with blur and threshold chosen anew on its own selection part, and its metrics."""
+    """A trained model with reading and threshold chosen anew on its own selection part, and its metrics."""
     from pointsense.inference.detector import Detector
     from pointsense.learning.selection import Selection
 

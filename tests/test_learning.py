@@ -20,6 +20,7 @@ from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Crops, Field, cut
 from pointsense.learning.fit import train
 from pointsense.learning.selection import draw_selection
+from pointsense.model.classes import Reading
 from pointsense.model.config import Config, override, parse_settings
 from pointsense.model.presets import preset
 
@@ -186,7 +187,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(data, tmp_path):
 
 
 def test_points_of_given_codes(detector):
-    detector = replace(detector, classes=(replace(detector.classes[0], threshold=0.5, blur=0.0),))
+    detector = replace(detector, classes=(replace(detector.classes[0], threshold=0.5, reading=Reading()),))
     code = detector.network.code
     points = torch.tensor([[10.0, 10.0], [30.0, 20.0]])
     lattice = code.lattice(48, 48)

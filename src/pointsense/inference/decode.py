@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
 from pointsense.inference.off_grid import local_maxima, recover_measure, subcell
+from pointsense.model.classes import Reading
 from pointsense.model.config import Config
 
 Array = npt.NDArray[Any]
@@ -88,15 +89,16 @@ def decode_windows(
     codes: Tensor,
     mass: Tensor | None,
     config: Config,
-    blur: float,
+    reading: Reading,
     *,
     decoder: Decoder = "full",
 ) -> Found:
     """Points of one image from its window codes (L * m, I, J), with or without the help of the mass map (H, W).
 
     "codes" recovers the points from the codes alone, "full" from the codes with the mass map's maxima as a warm
-    start, "maxima" takes the mass map's maxima as they are. `blur` is the doubt about positions, in cells.
+    start, "maxima" takes the mass map's maxima as they are.
     """
+    blur = reading.blur
     if decoder == "maxima" or config.target == "heatmap":
         assert mass is not None
         heights = smoothed(mass, blur)
@@ -113,7 +115,7 @@ def decode_windows(
     if decoder == "full" and mass is not None:
         heights = smoothed(mass, min(blur, 0.5))
         start = subcell(heights, local_maxima(heights, FLOOR / 2))
-    measure = recover_measure(code, codes, start=start, blur=blur, floor=FLOOR)
+    measure = recover_measure(code, codes, reading, start=start, floor=FLOOR)
     scores = measure.supported.cpu().numpy().astype(float)
     votes = (measure.axis_masses >= measure.masses[:, None] / 2).sum(1).cpu().numpy()
     # An axis sees one of the two coordinates: the mean square of its offsets is half of the distance's.

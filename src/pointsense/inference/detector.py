@@ -25,7 +25,7 @@ from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
 from pointsense.inference.off_grid import recover_measure
 from pointsense.inference.patches import predict_patches
 from pointsense.inference.tiles import Tile, receptive_radius, tiles, without_seam_doubles
-from pointsense.model.classes import PointClass
+from pointsense.model.classes import PointClass, Reading
 from pointsense.model.config import Config, override
 from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork, build_network
 from pointsense.points import Detections
@@ -261,17 +261,17 @@ class Detector:
         return found
 
     def decode_maps(
-        self, maps: list[TileMap], k: int = 0, decoder: Decoder = "full", *, blur: float | None = None
+        self, maps: list[TileMap], k: int = 0, decoder: Decoder = "full", reading: Reading | None = None
     ) -> Found:
-        """Points of class k, in working px, from the maps of an image's tiles; `blur` in place of its own."""
-        blur = self.classes[k].blur if blur is None else blur
+        """Points of class k, in working px, from the maps of an image's tiles; `reading` in place of its own."""
+        reading = reading or self.classes[k].reading
         code = self.network.code
         assert isinstance(code, ProjectionCode)
         parts, owners = [], []
         for number, one in enumerate(maps):
             mass = one.mass[k]
             codes = code.measure(mass[None, None])[0]
-            found = decode_windows(code, codes, mass, self.config, blur, decoder=decoder)
+            found = decode_windows(code, codes, mass, self.config, reading, decoder=decoder)
             found.points[:] += one.origin
             parts.append(found.select(one.tile.owns(found.points)))
             owners.append(np.full(len(parts[-1].points), number))
@@ -286,7 +286,7 @@ class Detector:
         if isinstance(self.network, ProjectionNetwork):
             found = [
                 decode_windows(
-                    self.network.code, code.to(self.device), None, self.config, kind.blur, decoder="codes"
+                    self.network.code, code.to(self.device), None, self.config, kind.reading, decoder="codes"
                 )
                 for code, kind in zip(codes, self.classes, strict=True)
             ]
@@ -352,7 +352,7 @@ class Detector:
         prepared = self.prepare(image)
         below, right = (-side % self.step for side in prepared.shape[1:])
         codes = self.map(F.pad(prepared[None], (0, right, 0, below), mode="replicate")[0])[0][0]
-        measure = recover_measure(code, codes, blur=self.classes[0].blur)
+        measure = recover_measure(code, codes, self.classes[0].reading)
         certain = measure.masses >= self.classes[0].threshold
         lattice = (codes.shape[1], codes.shape[2])
         cells = to_cells(
@@ -441,7 +441,9 @@ class Detector:
         try:
             config = override(Config(), stored["settings"])
             contract = InputContract.from_dict(stored["input"])
-            classes = tuple(PointClass(**kind) for kind in stored["classes"])
+            classes = tuple(
+                PointClass(**kind | {"reading": Reading(**kind["reading"])}) for kind in stored["classes"]
+            )
         except (UsageError, KeyError, TypeError) as error:
             raise DataError(f"{folder / CONFIG} is damaged: {error}") from error
         network = build_network(config, contract.channels, len(classes), load=False)

@@ -20,9 +20,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
+from pointsense.model.classes import Reading
 
 CAP = 1.1
 """A point has the mass of one cell; the surplus allows for regression noise.  Two cells need two atoms."""
+
+POINTS = Reading()
+"""Without doubt about positions."""
 
 ROUNDS, SLIDES, MERGES = 3, 12, 2
 
@@ -59,12 +63,12 @@ class Measure:
 class _Problem:
     """Codes of one image, the residual, and what single atoms contribute to it."""
 
-    def __init__(self, code: ProjectionCode, codes: Tensor, blur: float):
-        self.code = code
+    def __init__(self, code: ProjectionCode, codes: Tensor, reading: Reading):
+        self.code, self.rounding = code, reading.rounding
         self.lattice = (codes.shape[1], codes.shape[2])
         self.x = code.per_axis(codes[None])[0]  # (windows, L, m)
-        self.D = code.blurred(blur)
-        self.kernel = code.kernel_of(blur)
+        self.D = code.blurred(reading.blur)
+        self.kernel = code.kernel_of(reading.blur)
         self.extent = torch.tensor([n * code.hop - code.margin for n in self.lattice], device=codes.device)
         column = self.D.square().sum(0)
         slope = (self.D[:, 1:] - self.D[:, :-1]).square().sum(0)
@@ -130,9 +134,9 @@ def subcell(values: Tensor, peaks: Tensor) -> Tensor:
 def recover_measure(
     code: ProjectionCode,
     codes: Tensor,
+    reading: Reading = POINTS,
     *,
     start: Tensor | None = None,
-    blur: float = 0.0,
     floor: float = 0.1,
     cap: float = CAP,
 ) -> Measure:
@@ -142,10 +146,10 @@ def recover_measure(
     ----------
     code : ProjectionCode
     codes : Tensor, (L * m, I, J)
+    reading : Reading
+        With its doubt about positions atoms are codes of Gaussian spots of this width instead of points.
     start : Tensor, (K, 2), optional
         First guesses of positions in cells, such as maxima of a mass map.
-    blur : float
-        Doubt about positions, in cells: atoms are codes of Gaussian spots of this width instead of points.
     floor : float
         Atoms below this mass are dropped.
     cap : float
@@ -155,7 +159,7 @@ def recover_measure(
     -------
     Measure
     """
-    problem = _Problem(code, codes, blur)
+    problem = _Problem(code, codes, reading)
     p = codes.new_zeros(0, 2) if start is None else start.to(codes)
     # Guesses begin without mass and slide to what the codes support.
     p, mass = _settled(problem, p, codes.new_zeros(len(p)), floor, cap)
@@ -176,13 +180,13 @@ def _settled(problem: _Problem, p: Tensor, mass: Tensor, floor: float, cap: floa
     """Slide, without atoms that turn out faint, and with as many as there are cells."""
     for _ in range(MERGES):
         p, mass = _slide(problem, p, mass, cap)
-        p, mass = _merged(p[mass >= floor], mass[mass >= floor])
+        p, mass = _merged(p[mass >= floor], mass[mass >= floor], problem.rounding)
     return p, mass
 
 
-def _merged(p: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+def _merged(p: Tensor, mass: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
     """Superfluous pairs made one: the mass of both at their centre of mass."""
-    first, second = _superfluous(p, mass).T
+    first, second = _superfluous(p, mass, rounding).T
     total = mass[first] + mass[second]
     p[first] = (p[first] * mass[first, None] + p[second] * mass[second, None]) / total[:, None]
     mass[first] = total
@@ -191,7 +195,7 @@ def _merged(p: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
     return p[keep], mass[keep]
 
 
-def _superfluous(p: Tensor, mass: Tensor) -> Tensor:
+def _superfluous(p: Tensor, mass: Tensor, rounding: float) -> Tensor:
     """Pairs (E, 2) to merge, the closest first: atoms within reach that are more than their mass makes cells.
 
     Three atoms that weigh two cells are two cells: a first atom came to lie between them, and sliding alone does
@@ -206,7 +210,7 @@ def _superfluous(p: Tensor, mass: Tensor) -> Tensor:
     ends = pairs.ravel()
     atoms = 1 + np.bincount(ends, minlength=len(places))
     cells = weights + np.bincount(ends, weights[pairs[:, ::-1].ravel()], len(places))
-    crowded = np.round(cells).clip(1) < atoms
+    crowded = np.floor(cells + rounding).clip(1) < atoms
     pairs = pairs[crowded[pairs].any(axis=1)]
     pairs = pairs[np.argsort(np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1))]
     chosen, taken = [], set()

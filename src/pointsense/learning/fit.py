@@ -40,15 +40,15 @@ from pointsense.model.presets import fitted_to
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are not the user's
 
 CHECK_BLUR = 0.5
-"""Cells: the blur with which the checks during training decode; the last one tries all."""
+"""Cells: the blur with which the checks during training decode; the last one tries all readings."""
 
 ROW_STEPS = 20
 """Steps averaged in a row of history.csv."""
 
 CHECKPOINT_SECONDS = 20.0
 
-LAST_CHECK = 2.0
-"""How much longer than a check during training the last one takes, which tries every blur."""
+LAST_CHECK = 3.0
+"""How much longer than a check during training the last one takes, which tries every reading."""
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,7 @@ def _selection_metrics(chosen: Choice, kind: PointClass) -> dict[str, Any]:
         "precision": choice.precision,
         "recall": choice.recall,
         "threshold": kind.threshold,
-        "blur": kind.blur,
+        "reading": asdict(kind.reading),
         "curve": [asdict(point) for point in choice.curve],
     }
 

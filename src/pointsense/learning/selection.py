@@ -14,7 +14,7 @@ from pointsense.errors import DataError
 from pointsense.evaluation.report import Case
 from pointsense.evaluation.threshold import TOLERANCE, ThresholdChoice, best_threshold
 from pointsense.inference.detector import Detector, TileMap
-from pointsense.model.classes import PointClass
+from pointsense.model.classes import PointClass, Reading
 from pointsense.model.network import ProjectionNetwork
 from pointsense.points import Detections
 
@@ -26,6 +26,11 @@ FEW_POINTS = 5.0
 BLURS = (0.0, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Doubts about a position, in cells, among which the selection part chooses."""
 
+ROUNDINGS = (0.65, 0.8)
+"""Beside one half; see `Reading`."""
+
+MISCOUNT = 0.1
+"""What a surplus or deficit of all points costs of the merit, as a share of it."""
 
 DRAWS = 64
 """Random orders of the groups among which the most even division is taken."""
@@ -98,13 +103,13 @@ def draw_selection(
 class Choice:
     """What the selection part chose for a class; `merit` is what choices are compared by."""
 
-    blur: float
+    reading: Reading
     threshold: ThresholdChoice
     merit: float
 
     def applied_to(self, kind: PointClass) -> PointClass:
-        """The class with the chosen blur and threshold."""
-        return replace(kind, blur=self.blur, threshold=round(self.threshold.threshold, 4))
+        """The class with the chosen reading and threshold."""
+        return replace(kind, reading=self.reading, threshold=round(self.threshold.threshold, 4))
 
 
 class Selection:
@@ -142,8 +147,11 @@ class Selection:
         errors = [self.standard_error(k) for k in range(len(self.classes))]
         return float(np.linalg.norm(errors)) / len(errors)
 
-    def _choice(self, k: int, found: Sequence[Detections], blur: float) -> Choice:
-        """F1 is the merit; the fewer the points, the more counts the average precision, which is less jagged."""
+    def _choice(self, k: int, found: Sequence[Detections], reading: Reading) -> Choice:
+        """F1 is the merit, less a little for a wrong number of points in all.
+
+        The fewer the points, the more counts the average precision, which is less jagged.
+        """
         tolerance = max(TOLERANCE, 0.2 * self.standard_error(k))  # about one error
         cases = [
             Case(sample.name, sample.group, truth, one.points, one.scores)
@@ -151,26 +159,43 @@ class Selection:
         ]
         threshold = best_threshold(cases, self.classes[k].radius, tolerance=tolerance)
         share = min(0.5, FEW_POINTS * self.standard_error(k))
-        return Choice(blur, threshold, (1 - share) * threshold.f1 + share * threshold.average_precision)
+        merit = (1 - share) * threshold.f1 + share * threshold.average_precision
+        points = sum(map(len, self.truth[k]))
+        surplus = sum(len(case.above(threshold.threshold)) for case in cases) - points
+        return Choice(reading, threshold, merit - MISCOUNT * abs(surplus) / max(1, points))
 
     def choose(self, detector: Detector, blurs: Sequence[float] = BLURS) -> list[Choice]:
-        """For each class the blur of the best merit, with its threshold of best F1; the network is run once."""
+        """For each class the reading of the best merit, with its threshold of best F1; the network is run once.
+
+        Of several blurs the best one and its neighbours are tried with other roundings, too.
+        """
         if not isinstance(detector.network, ProjectionNetwork):
             found = [
                 detector.predict(image, threshold=0.0, name=sample.name)
                 for sample, image in zip(self.samples, self.images, strict=True)
             ]
-            return [self._choice(0, found, 0.0)]
+            return [self._choice(0, found, Reading())]
         maps = [detector.maps(detector.prepare(image)) for image in self.images]
-        return [
-            max((self._read(detector, maps, k, blur) for blur in blurs), key=lambda choice: choice.merit)
-            for k in range(len(self.classes))
-        ]
+        best = []
+        for k in range(len(self.classes)):
+            choices = [self._read(detector, maps, k, Reading(blur)) for blur in blurs]
+            place = max(range(len(blurs)), key=lambda j: choices[j].merit)
+            if len(blurs) > 1 and detector.config.target == "code":
+                near = blurs[max(0, place - 2) : place + 2]
+                choices += [
+                    self._read(detector, maps, k, Reading(blur, rounding))
+                    for blur in near
+                    for rounding in ROUNDINGS
+                ]
+            best.append(max(choices, key=lambda choice: choice.merit))
+        return best
 
-    def _read(self, detector: Detector, maps: Sequence[list[TileMap]], k: int, blur: float) -> Choice:
-        """Class k decoded from the maps of all images with a blur."""
+    def _read(self, detector: Detector, maps: Sequence[list[TileMap]], k: int, reading: Reading) -> Choice:
+        """Class k decoded from the maps of all images."""
         found = [
-            detector.detections([detector.decode_maps(one, k, blur=blur)], image.shape[:2], threshold=0.0)
+            detector.detections(
+                [detector.decode_maps(one, k, reading=reading)], image.shape[:2], threshold=0.0
+            )
             for one, image in zip(maps, self.images, strict=True)
         ]
-        return self._choice(k, found, blur)
+        return self._choice(k, found, reading)

@@ -6,6 +6,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How points are read from codes (chosen on the selection part).
+
+    Attributes
+    ----------
+    blur : float
+        Doubt about a position, in cells of the mass map.
+    rounding : float
+        Share of a cell's mass: neighbours that weigh n cells together are n + 1 cells if they weigh 1 - `rounding`
+        more. One half for the likeliest number, more where few cells should be missed.
+    """
+
+    blur: float = 0.0
+    rounding: float = 0.5
+
+
+@dataclass(frozen=True)
 class PointClass:
     """A class of points that a model finds, in a mass map of its own.
 
@@ -15,13 +32,12 @@ class PointClass:
         "" where the points have no class.
     radius : float
         Match radius in image px.
-    blur : float
-        Doubt about a position in cells of the mass map, with which its codes are read (chosen on the selection part).
+    reading : Reading
     threshold : float
         Least score (chosen on the selection part).
     """
 
     name: str
     radius: float
-    blur: float = 0.0
+    reading: Reading = Reading()
     threshold: float = 0.5
