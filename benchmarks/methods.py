@@ -49,6 +49,40 @@ class Method:
         ]
 
 
+MOBILENET: dict[str, Any] = {
+    "backbone": "mobilenetv2_100",
+    "pretrained": False,
+    "weights": "{data}/weights/mobilenetv2_100.safetensors",
+    "weights_origin": "tensorflow",
+}
+
+# The paper's training as far as it is stated: patches of the grid in four turns, one linear layer on pooled features of
+# a frozen network. Its ResNet-152 is replaced by the encoder that all systems here share.
+LITERAL: dict[str, Any] = MOBILENET | {"steps": 2000, "learning_rate": 1e-3, "jitter": 0.0, "views": 1}
+
+# What the literal systems lack to learn at all: features that keep positions, a target that is smooth in them, distance
+# beside mass, an encoder that learns, and crops around the rare objects.
+REPAIRS: dict[str, Any] = {
+    "head": "spatial",
+    "freeze": False,
+    "sensing": "smoothed",
+    "sensing_sigma": 3.0,
+    "channels": "mass",
+    "lam": 0.05,
+    "amplitude_threshold": 0.0,
+    "bandwidth": 0.0,
+    "scale": 0.0,
+    "patch": 128,
+    "sampling": "random",
+    "flips": True,
+    "jitter": 0.2,
+    "batch": 8,
+    "steps": 1200,
+    "ema": 0.995,
+}
+REPAIRED: dict[str, Any] = LITERAL | REPAIRS
+PAPER = ("icpr2012", "mitos14_half")
+
 METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap"}, seeds=3),
@@ -60,4 +94,17 @@ METHODS = {
     ),
     "log": Method("LoG", peer="log"),
     "spotiflow": Method("Spotiflow", peer="spotiflow", first_fold=True),
+    "cnncs": Method("CNNCS", "cnncs", LITERAL, families=PAPER),
+    "ecnncs-1": Method("ECNNCS-1", "ecnncs-1", LITERAL, families=PAPER),
+    "ecnncs-2": Method("ECNNCS-2", "ecnncs-2", LITERAL, families=PAPER),
+    "ecnncs-exact": Method("ECNNCS, exact rule", "ecnncs-2", LITERAL | {"backward": "exact"}, families=PAPER),
+    "cnncs-repaired": Method("CNNCS, repaired", "cnncs", REPAIRED, families=PAPER),
+    "ecnncs-1-repaired": Method("ECNNCS-1, repaired", "ecnncs-1", REPAIRED | {"alpha": 0.1}, families=PAPER),
+    "ecnncs-2-repaired": Method("ECNNCS-2, repaired", "ecnncs-2", REPAIRED | {"alpha": 0.1}, families=PAPER),
+    "ecnncs-exact-repaired": Method(
+        "ECNNCS, exact rule, repaired",
+        "ecnncs-2",
+        REPAIRED | {"alpha": 0.1, "backward": "exact"},
+        families=PAPER,
+    ),
 }

@@ -185,23 +185,27 @@ def predict(
     ] = False,
     threshold: Threshold = None,
     diameter: Annotated[
-        float | None,
-        typer.Option(metavar="PX", help="Typical diameter of the objects; else as in the training images."),
+        str | None,
+        typer.Option(
+            metavar="PX|auto",
+            help="Typical diameter of the objects, auto to try several; else as in the training images.",
+        ),
     ] = None,
     tile: Tile = 1024,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Find points in images; each gets a table NAME.csv (y,x,score,class,votes,spread) in DIR."""
-    from pointsense.inference.folder import parse_formats, plan_jobs, predict_files
+    from pointsense.inference.folder import parse_diameter, parse_formats, plan_jobs, predict_files
 
     formats = parse_formats(format_)
+    size = None if diameter is None else parse_diameter(diameter)
     jobs = plan_jobs(paths, out, overwrite=overwrite)
 
     from pointsense.inference.detector import Detector
 
     detector = Detector.load(model, device=device)
-    detector.zoom_of(diameter)  # fails once, not for each image
+    detector.zoom_of(1.0 if size == "auto" else size)  # fails once, not for each image
     print(f"device: {detector.device}", flush=True)
     failed = 0
     for outcome in predict_files(
@@ -209,7 +213,7 @@ def predict(
         jobs,
         formats=formats,
         threshold=threshold,
-        diameter=diameter,
+        diameter=size,
         tile=tile,
         draw=_overlay_of(detector) if overlay else None,
     ):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows, to_cells
 from pointsense.inference.off_grid import recover_measure
 from pointsense.inference.patches import predict_patches
+from pointsense.inference.size import estimate_diameter
 from pointsense.inference.tiles import Tile, receptive_radius, tiles, without_seam_doubles
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.config import Config, override
@@ -196,7 +197,7 @@ class Detector:
         image: npt.NDArray[Any],
         *,
         threshold: float | None = None,
-        diameter: float | None = None,
+        diameter: float | Literal["auto"] | None = None,
         tile: int = 1024,
         decoder: Decoder = "full",
         name: str = "the image",
@@ -208,8 +209,9 @@ class Detector:
         image : array, (H, W) or (H, W, C)
         threshold : float, optional
             Least score; those chosen in training unless given.
-        diameter : float, optional
-            Typical diameter of the objects in px of the image, where it differs from the training images'.
+        diameter : float or "auto", optional
+            Typical diameter of the objects in px of the image, where it differs from the training images'; "auto"
+            tries several.
         tile : int
             Side of a tile's core in working px; it bounds the memory and does not change the result.
         decoder : {"full", "codes", "maxima"}
@@ -233,6 +235,8 @@ class Detector:
             raise UsageError(f"unknown decoder '{decoder}'; use {', '.join(DECODERS)}")
         if tile < 64:
             raise UsageError(f"tiles need a core of at least 64 px, found {tile}")
+        if diameter == "auto":
+            diameter = estimate_diameter(self, np.asarray(image), name)
         zoom = self.zoom_of(diameter)
         prepared = self.prepare(image, name, zoom)
         if isinstance(self.network, ProjectionNetwork):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
@@ -60,6 +60,22 @@ def parse_formats(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_diameter(text: str) -> float | Literal["auto"]:
+    """A diameter in px, or "auto".
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--diameter is {text}, expected a positive number of pixels, or auto") from None
+
+
 def plan_jobs(paths: Sequence[Path | str], out: Path | str, *, overwrite: bool = False) -> list[Job]:
     """The images that `paths` (files and folders) stand for, and where in `out` their results go.
 
@@ -91,7 +107,7 @@ def predict_files(
     *,
     formats: Sequence[str] = ("csv",),
     threshold: float | None = None,
-    diameter: float | None = None,
+    diameter: float | Literal["auto"] | None = None,
     tile: int = 1024,
     draw: Draw | None = None,
 ) -> Iterator[Outcome]:
@@ -106,8 +122,8 @@ def predict_files(
         `<image stem>.csv` and `<image stem>.geojson`.
     threshold : float, optional
         Least score; the model's own where it is not given.
-    diameter : float, optional
-        Typical diameter of the objects in px, where it differs from the training images'.
+    diameter : float or "auto", optional
+        Typical diameter of the objects in px, where it differs from the training images'; "auto" tries several.
     tile : int
         Side in pixels of the core that is predicted at once.
     draw : callable, optional
