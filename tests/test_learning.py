@@ -75,6 +75,25 @@ def test_a_step_sees_the_same_crops_again():
     assert [p.tolist() for p in first.points] == [p.tolist() for p in second.points]
 
 
+def test_margins_lie_where_crops_cut_through_the_image():
+    """In an image whose brightness is the distance to its border, they lie at inner borders alone."""
+    axis = torch.arange(100).minimum(99 - torch.arange(100))
+    image = torch.minimum(axis[:, None], axis[None]).half()[None] / 64
+    field = Field("a", image, np.zeros((0, 2)), np.zeros(0, int))
+    config = override(Config(), {"patch": 48, "batch": 30, "margin": 10, "jitter": 0.0})
+    batch = Crops([field], config, seed=0).batch(0)
+    cut_off = 0
+    for crop, known in zip(batch.images, batch.known[:, 0], strict=True):
+        for side in range(4):
+            edge, margin = torch.rot90(crop[0], side)[0], torch.rot90(known, side)[:10]
+            assert bool(margin.any()) == bool(edge.max() == 0)
+            cut_off += not margin.any()
+    assert 0 < cut_off < 4 * 30
+    assert batch.known[:, 0, 10:-10, 10:-10].all()
+    whole = Crops([field], override(config, {"patch": 100}), seed=0).batch(0)
+    assert whole.known.all()
+
+
 def test_positives_are_drawn_more_often_than_by_chance():
     config = override(Config(), {"patch": 32, "batch": 40, "positives": 0.8})
     points = Crops(fields(400), config, seed=0).batch(0).points

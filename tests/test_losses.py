@@ -96,3 +96,20 @@ def test_heat_map_loss_is_least_at_its_spots_and_takes_empty_crops():
     for wrong in (output.mass.detach(), maps.roll(4, 2), 0.3 * maps):
         assert loss(network, output._replace(mass=wrong), POINTS, config).total > right
     assert right.isfinite()
+
+
+@pytest.mark.parametrize("target", ["code", "heatmap"])
+def test_mass_that_is_not_known_is_of_no_account(target):
+    config, network, output = projection_setup(target=target)
+    known = torch.ones(2, 1, 36 * config.stride, 36 * config.stride)
+    known[..., : 6 * config.stride, :] = 0
+    other = output.mass.detach().clone()
+    other[:, :, :6] = 0.7
+    points = [torch.tensor([[3.0, 50.0], [60.0, 70.0]]), torch.tensor([[9.0, 9.0]])]
+    without = [points[0][1:], points[1][:0]]
+    terms = loss(network, output, points, config, known)
+    same = loss(network, output._replace(mass=other), points, config, known)
+    assert terms.total.item() == pytest.approx(same.total.item(), rel=1e-6)
+    if target == "code":
+        assert terms.total.item() == pytest.approx(loss(network, output, without, config, known).total.item())
+    assert terms.total.item() != pytest.approx(loss(network, output, points, config).total.item(), rel=1e-3)

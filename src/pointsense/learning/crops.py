@@ -37,9 +37,19 @@ class Field:
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops (B, C, S, S), and the points (N, 2), float32, of each crop and class, crop by crop."""
+    """What a step sees.
+
+    Attributes
+    ----------
+    images : Tensor, (B, C, S, S)
+    known : Tensor, (B, 1, S, S)
+        1 where the points are told by what is seen, 0 near the borders where a crop cuts through its image.
+    points : list of Tensor, (N, 2)
+        Of each crop and class, crop by crop.
+    """
 
     images: Tensor
+    known: Tensor
     points: list[Tensor]
 
 
@@ -99,13 +109,16 @@ class Crops:
         generator = np.random.default_rng([self.seed, step])
         if self.config.sampling == "grid":
             crops = [self.patch(k) for k in self.patches(step)]
+            known = torch.ones(len(crops), 1, self.config.patch, self.config.patch)
         else:
             crops = [self._anywhere(generator) for _ in range(self.config.batch)]
+            known = torch.stack([(image[-1:] > 0.5).float() for image, _, _ in crops])
+            crops = [(image[:-1], inside, labels) for image, inside, labels in crops]
         images = [recoloured(image, self.config.jitter, generator) for image, _, _ in crops]
         points = [
             torch.from_numpy(p[labels == k]).float() for _, p, labels in crops for k in range(self.classes)
         ]
-        return Batch(torch.stack(images), points)
+        return Batch(torch.stack(images), known, points)
 
     def patches(self, step: int) -> list[int]:
         """Which of the 4 * len(grid) turned patches a step sees; each once an epoch."""
@@ -138,9 +151,24 @@ class Crops:
         # A crop ends where its image does, as tiles do in prediction.
         top, left = np.clip(np.floor(corner), 0, np.maximum(self._sides(owner) - side, 0)).astype(int)
         flip = bool(self.config.flips and generator.random() < 0.5)
-        crop = cut(self.fields[owner], int(top), int(left), side)
-        image, points, labels = resized(crop, self.config.patch)
+        image, points, labels = cut(self.fields[owner], int(top), int(left), side)
+        image = torch.cat([image, self._known(owner, int(top), int(left), side)])
+        image, points, labels = resized((image, points, labels), self.config.patch)
         return *turned(image, points, int(generator.integers(4)), flip), labels
+
+    def _known(self, owner: int, top: int, left: int, side: int) -> Tensor:
+        """1 in a crop (1, side, side), but for a margin along borders beyond which its image goes on.
+
+        An object that the image's border cuts is marked where it is seen, one that the crop cuts where it would be
+        seen as a whole: the network cannot tell which it is.
+        """
+        margin = round(self.config.margin * side / self.config.patch)
+        H, W = self._sides(owner)
+        known = torch.zeros(1, side, side)
+        rows = slice(margin * (top > 0), side - margin * (top + side < H))
+        columns = slice(margin * (left > 0), side - margin * (left + side < W))
+        known[:, rows, columns] = 1
+        return known
 
     def _sides(self, owner: int) -> npt.NDArray[np.int64]:
         return np.array(self.fields[owner].image.shape[1:])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pointsense.encoding import splat
 from pointsense.inference.decode import to_cells
@@ -40,7 +41,9 @@ class Loss:
     count: Tensor
 
 
-def loss(network: Network, output: Output, points: Sequence[Tensor], config: Config) -> Loss:
+def loss(
+    network: Network, output: Output, points: Sequence[Tensor], config: Config, known: Tensor | None = None
+) -> Loss:
     """Loss of a batch.
 
     Parameters
@@ -52,41 +55,62 @@ def loss(network: Network, output: Output, points: Sequence[Tensor], config: Con
         (y, x) in px of the patch; for each image, for each class.
     config : Config
         alpha and beta; the rule of the L1 term's gradient.
+    known : Tensor, optional, (B, 1, S, S)
+        0 where the points of a crop are not told by what is seen: mass there is of no account.
     """
     points = [p.to(output.codes.device) for p in points]
-    if config.target == "heatmap" and isinstance(network, ProjectionNetwork):
-        return _spots(output, points, config)
     if isinstance(network, PatchNetwork):
         signal, codes = network.code.encode(points)
         l2 = (output.codes - codes).square().sum() / 2
         l1 = (network.code.recover(output.codes) - signal).abs().sum() if config.alpha else l2.new_zeros(())
-    else:
-        l2, l1 = _projection_terms(network, output, points, config)
-    counts = torch.tensor([float(len(p)) for p in points], device=output.counts.device)
-    count = (config.beta * (output.counts - counts)).square().sum() / 2
-    B = len(points)
+        counts = torch.tensor([float(len(p)) for p in points], device=output.counts.device)
+        count = (config.beta * (output.counts - counts)).square().sum() / 2
+        return _total(l2, l1, count, len(points), config)
+    assert output.mass is not None
+    weight = torch.ones_like(output.mass) if known is None else _in_cells(known, output.mass, config.stride)
+    if config.target == "heatmap":
+        return _spots(output.mass, weight, points, config)
+    cells = [to_cells(p, config.stride) for p in points]
+    labels = _labels(cells, output.mass) * weight
+    mass = output.mass * weight
+    # By linearity, x_hat - x = Phi (h - h*).
+    l2 = network.code.measure(mass - labels).square().sum() / 2
+    l1 = _end_to_end(network, mass, weight, cells, config) if config.alpha else l2.new_zeros(())
+    count = (config.beta * (mass - labels).sum((1, 2, 3))).square().sum() / 2
+    return _total(l2, l1, count, len(points), config)
+
+
+def _total(l2: Tensor, l1: Tensor, count: Tensor, B: int, config: Config) -> Loss:
     return Loss((l2 + config.alpha * l1 + count) / B, l2 / B, l1 / B, count / B)
 
 
-def _projection_terms(
-    network: ProjectionNetwork, output: Output, points: Sequence[Tensor], config: Config
-) -> tuple[Tensor, Tensor]:
-    """The L2 term by linearity, x_hat - x = Phi (h - h*); the L1 term on the axes of each window."""
-    assert output.mass is not None
-    code, (B, _, H, W) = network.code, output.mass.shape
-    cells = [to_cells(p, config.stride) for p in points]
-    image = torch.repeat_interleave(
-        torch.arange(B, device=output.mass.device),
-        torch.tensor([len(p) for p in cells]).to(output.mass.device),
-    )
-    labels = splat(torch.cat(cells), image, (B, H, W))
-    l2 = code.measure(output.mass - labels).square().sum() / 2
-    if not config.alpha:
-        return l2, l2.new_zeros(())
-    lattice = (output.codes.shape[-2], output.codes.shape[-1])
-    signal = torch.stack([code.signals(c, torch.ones(len(c)).to(c), lattice) for c in cells])
+def _in_cells(known: Tensor, mass: Tensor, stride: int) -> Tensor:
+    """1 for the cells of maps (B * K, 1, H, W) all of whose pixels are known, else 0."""
+    whole = (F.avg_pool2d(known, stride) > 0.999).to(mass)
+    return whole.repeat_interleave(len(mass) // len(known), dim=0)
+
+
+def _labels(cells: Sequence[Tensor], mass: Tensor) -> Tensor:
+    """Maps like `mass` with a unit of mass for each point, given in cells."""
+    B, _, H, W = mass.shape
+    counts = torch.tensor([len(c) for c in cells]).to(mass.device)
+    image = torch.repeat_interleave(torch.arange(B, device=mass.device), counts)
+    return splat(torch.cat(list(cells)), image, (B, H, W))
+
+
+def _end_to_end(
+    network: ProjectionNetwork, mass: Tensor, weight: Tensor, cells: Sequence[Tensor], config: Config
+) -> Tensor:
+    """The L1 term |a_hat - a|_1 on the axes of each window: a_hat recovered from the codes of `mass`."""
+    code, (H, W) = network.code, mass.shape[-2:]
+    lattice = code.lattice(H, W)
+    signals = []
+    for c, known in zip(cells, weight[:, 0], strict=True):
+        y, x = c.round().long().T
+        c = c[known[y.clamp(0, H - 1), x.clamp(0, W - 1)] > 0]
+        signals.append(code.signals(c, torch.ones(len(c)).to(c), lattice))
     recovered = sparse_code(
-        code.per_axis(output.codes),
+        code.per_axis(code.measure(mass)),
         code.sensing_matrix,
         config.lam,
         method="auto" if config.recovery == "lista" else config.recovery,
@@ -94,24 +118,23 @@ def _projection_terms(
         ridge=1e-3 if config.backward == "exact" else 0.0,
         max_iter=config.recovery_steps or None,
     )
-    return l2, (recovered - signal).abs().sum()
+    return (recovered - torch.stack(signals)).abs().sum()
 
 
-def _spots(output: Output, points: Sequence[Tensor], config: Config) -> Loss:
+def _spots(mass: Tensor, weight: Tensor, points: Sequence[Tensor], config: Config) -> Loss:
     """Penalty-reduced focal loss of a map of Gaussian spots (Zhou et al. 2019, eq. 1), for each point."""
-    assert output.mass is not None
-    H, W = output.mass.shape[-2:]
-    grid = torch.stack(torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij"), -1).to(output.mass)
+    H, W = mass.shape[-2:]
+    grid = torch.stack(torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij"), -1).to(mass)
     maps = []
     for p in points:
         squared = (grid[:, :, None] - to_cells(p, config.stride)).square().sum(-1)
         near = squared.amin(-1) if len(p) else torch.full((H, W), torch.inf).to(grid)
         maps.append(torch.exp(-near / (2 * SPOT**2)))
     label = torch.stack(maps)[:, None]
-    guess = output.mass.clamp(1e-4, 1 - 1e-4)
+    guess = mass.clamp(1e-4, 1 - 1e-4)
     peak = (label > 0.88).float()  # the cells whose centre lies within half a cell of a point
     gain = (1 - guess).square() * guess.log() * peak
     penalty = (1 - label) ** 4 * guess.square() * (1 - guess).log() * (1 - peak)
-    total = -(gain + penalty).sum() / len(points)
+    total = -(weight * (gain + penalty)).sum() / len(points)
     zero = total.new_zeros(())
     return Loss(total, total, zero, zero)

@@ -116,6 +116,7 @@ class Training:
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()  # statistics of the given weights; a small batch would spoil them
         if self.features is not None and isinstance(self.bare, PatchNetwork):
+            known = None
             features, points = self.features.batch(step)
             with self.fabric.autocast():
                 output = self.bare.decide(features)
@@ -123,7 +124,8 @@ class Training:
             batch = self.crops.batch(step)
             images = batch.images.to(self.fabric.device, memory_format=torch.channels_last)
             output, points = self.network(images), batch.points
-        terms = loss(self.bare, output, points, self.config)
+            known = batch.known.to(self.fabric.device)
+        terms = loss(self.bare, output, points, self.config, known)
         self.optimizer.zero_grad()
         self.fabric.backward(terms.total)
         self.optimizer.step()

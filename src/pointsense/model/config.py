@@ -95,6 +95,9 @@ class Config(BaseModel):
     ema: float = Field(0.995, ge=0, lt=1, description="memory of the averaged weights; 0: none")
     sampling: Literal["random", "grid"] = Field("random", description="random crops, or the paper's patches")
     positives: float = Field(0.5, ge=0, le=1, description="least share of crops around a point (random)")
+    margin: int = Field(
+        -1, ge=-1, description="px along the borders of crops where nothing is learned; -1: from the radius"
+    )
     flips: bool = True
     zoom: float = Field(
         1.0, ge=1, le=4, description="crops are enlarged or shrunk by up to this factor (random)"
@@ -106,6 +109,10 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if 3 * self.margin > self.patch:
+            raise ValueError(
+                f"margin ({self.margin}) must be at most a third of a patch ({self.patch}), or little is left of it"
+            )
         if self.head == "projection":
             if self.window % (2 * self.hop) and self.window % self.hop:
                 raise ValueError(f"window ({self.window}) must be a multiple of hop ({self.hop})")

@@ -67,7 +67,8 @@ def fitted_to(config: Config, radius: float) -> Config:
 
     Objects are brought to a match radius of at most 10 working pixels, never enlarged but for radii below 4;
     a cell of the mass map is 2 px for radii up to 7, else 4; two points nearer than the bandwidth, two
-    thirds of the radius, are taken for one by the mean shift.
+    thirds of the radius, are taken for one by the mean shift; within one and a half radii of a crop's border an
+    object is not sure to be seen as in its image.
     """
     scale = config.scale or (min(1.0, 10.0 / radius) if radius >= 4 else min(4.0, 4.0 / radius))
     working = radius * scale
@@ -78,5 +79,6 @@ def fitted_to(config: Config, radius: float) -> Config:
             "scale": scale,
             "stride": config.stride or (2 if working <= 7 else 4),
             "bandwidth": config.bandwidth or 2 * working / 3,
+            "margin": min(round(1.5 * working), config.patch // 4) if config.margin < 0 else config.margin,
         },
     )
