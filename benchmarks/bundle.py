@@ -26,11 +26,12 @@ from pointsense.datasets import load_dataset
 from pointsense.errors import PointsenseError, UsageError
 from pointsense.evaluation import evaluate
 from pointsense.evaluation.predictions import cases_of, found_by_model
+from pointsense.images import read_image
 from pointsense.inference.bundled import FOLDER
 from pointsense.inference.detector import Detector
 from pointsense.learning.fit import train
 from pointsense.model.config import override
-from pointsense.model.presets import preset
+from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json, write_text
 from provenance import ROOT, hardware, versions
 from real_data import progress_printer
@@ -100,11 +101,9 @@ def score(detector: Detector, folder: Path) -> tuple[dict[str, Any], float]:
 
 
 def large_image_seconds(detector: Detector, folder: Path) -> float:
-    """Seconds for an image of `SIDE` x `SIDE` px: a mosaic of `val` images; the better of two runs."""
-    from pointsense.images import read_image
-
-    images = [read_image(sample.path) for sample in load_dataset(folder).val]
-    image = np.broadcast_to(images[0], (*images[0].shape[:2], 3))
+    """Seconds for an image of `SIDE` x `SIDE` px, the first `val` image side by side; the better of two runs."""
+    first = read_image(load_dataset(folder).val[0].path)
+    image = np.broadcast_to(first, (*first.shape[:2], 3))
     tiled = np.tile(image, (-(-SIDE // image.shape[0]), -(-SIDE // image.shape[1]), 1))[:SIDE, :SIDE]
     seconds = []
     for _ in range(2):
@@ -160,6 +159,8 @@ def make(name: str, data: Path, runs: Path, out: Path, minutes: float, seed: int
         resume=True,
         report=progress_printer(),
     )
+    if Detector.load(run).config != fitted_to(config, float(np.median(list(radius.values())))):
+        raise UsageError(f"{run} holds a training with other settings: delete it, or give other --runs")
     folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     Detector.load(run).save(folder, half=True)

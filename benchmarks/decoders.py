@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pointsense.datasets import Dataset, Sample
-from pointsense.evaluation import Case, Report, best_threshold, evaluate
+from pointsense.datasets import Dataset
+from pointsense.evaluation import Case, Report, evaluate
 from pointsense.images import read_image
-from pointsense.model.classes import Reading
 
 if TYPE_CHECKING:
     from pointsense.inference.decode import Decoder
@@ -26,51 +26,31 @@ def brief(report: Report) -> dict[str, Any]:
     }
 
 
-class Read:
-    """Images with what the network makes of them, computed once for all decoders."""
-
-    def __init__(self, detector: Detector, samples: Sequence[Sample]):
-        self.detector, self.samples = detector, samples
-        images = [read_image(sample.path) for sample in samples]
-        self.shapes = [image.shape[:2] for image in images]
-        self.maps = [detector.maps(detector.prepare(image)) for image in images]
-
-    def cases(self, decoder: Decoder, blur: float, threshold: float) -> list[Case]:
-        """The samples with their detections, to be scored."""
-        cases = []
-        for sample, shape, maps in zip(self.samples, self.shapes, self.maps, strict=True):
-            found = self.detector.decode_maps(maps, 0, decoder, Reading(blur))
-            detections = self.detector.detections([found], shape, threshold)
-            cases.append(Case(sample.name, sample.group, sample.points, detections.points, detections.scores))
-        return cases
-
-
-def choose(read: Read, decoder: Decoder, radius: float) -> tuple[float, float]:
-    """The blur and the threshold of best F1 for a decoder, as `train` chooses the full one's."""
-    from pointsense.learning.selection import BLURS
-
-    choices = {
-        blur: best_threshold(read.cases(decoder, blur, 0.0), radius, protocol=PROTOCOL) for blur in BLURS
-    }
-    blur = max(choices, key=lambda blur: choices[blur].f1)
-    return blur, choices[blur].threshold
-
-
 def compare_decoders(
     detector: Detector, dataset: Dataset, selection: Sequence[str], radius: float
 ) -> dict[str, dict[str, Any]]:
     """Scores on `val` of the decoders that do with less than the model's own.
 
-    Each has a blur and a threshold of its own, from the same selection part of `train` and by the same rule as
+    Each has a reading and a threshold of its own, from the same selection part of `train` and by the same rule as
     the model's. A heat map has maxima only, and the paper's heads have one decoder.
     """
+    from pointsense.learning.selection import Selection
+
     if detector.config.head != "projection" or detector.config.target != "code":
         return {}
-    chosen_on = Read(detector, [sample for sample in dataset.train if sample.name in set(selection)])
-    val = Read(detector, dataset.val)
+    chosen_on = [sample for sample in dataset.train if sample.name in set(selection)]
+    part = Selection(chosen_on, [read_image(sample.path) for sample in chosen_on], detector.classes)
+    images = [read_image(sample.path) for sample in dataset.val]
+    maps = [detector.maps(detector.prepare(image)) for image in images]
     scores = {}
-    for decoder in ("codes", "maxima"):
-        blur, threshold = choose(chosen_on, decoder, radius)
-        report = evaluate(val.cases(decoder, blur, threshold), radius, threshold=threshold, protocol=PROTOCOL)
-        scores[decoder] = brief(report) | {"blur": blur}
+    decoders: tuple[Decoder, ...] = ("codes", "maxima")
+    for decoder in decoders:
+        chosen = part.choose(detector, decoder=decoder)[0]
+        cases = []
+        for sample, image, one in zip(dataset.val, images, maps, strict=True):
+            found = detector.decode_maps(one, 0, decoder, chosen.reading)
+            kept = detector.detections([found], image.shape[:2], chosen.threshold.threshold)
+            cases.append(Case(sample.name, sample.group, sample.points, kept.points, kept.scores))
+        report = evaluate(cases, radius, threshold=chosen.threshold.threshold, protocol=PROTOCOL)
+        scores[decoder] = brief(report) | {"reading": asdict(chosen.reading)}
     return scores

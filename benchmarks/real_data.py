@@ -29,7 +29,7 @@ import numpy as np
 
 from decoders import PROTOCOL, brief, compare_decoders
 from methods import METHODS, Method
-from pointsense.datasets import Dataset
+from pointsense.datasets import Dataset, Sample
 from pointsense.datasets.synthetic import make_synthetic
 from pointsense.errors import PointsenseError, UsageError
 from pointsense.evaluation import Case, best_threshold, evaluate
@@ -65,6 +65,11 @@ def configured(request: dict[str, Any], data: Path) -> Config:
     return override(preset(request["preset"]), settings)
 
 
+def asked_of(run: Path) -> Path:
+    """The file with the request that a training was started for."""
+    return run.with_name(f"{run.name}.request.json")
+
+
 def train_or_resume(
     task: Task, dataset: Dataset, run: Path, request: dict[str, Any], data: Path, overwrite: bool
 ) -> dict[str, Any]:
@@ -77,7 +82,7 @@ def train_or_resume(
     """
     from pointsense.learning.fit import train
 
-    asked = run.with_name(f"{run.name}.request.json")
+    asked = asked_of(run)
     begun = run.is_dir() and any(run.iterdir()) and not overwrite
     if begun and (not asked.is_file() or json.loads(asked.read_text()) != request):
         raise UsageError(
@@ -122,7 +127,7 @@ def run_ours(
     from pointsense.inference.detector import Detector
 
     if asked.rescore:
-        detector, metrics = rechosen(dataset, run)
+        detector, metrics = rechosen(dataset, run, request)
     else:
         metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite)
         detector = Detector.load(run)
@@ -143,7 +148,7 @@ def run_ours(
             "training": {key: metrics[key] for key in ("seconds", "steps", "parameters")}
             | {key: selection[key] for key in ("f1", "best_step")}
             | {"selection_images": len(selection["images"])},
-            "seconds_per_image": float(np.median(seconds)),
+            "seconds_per_image": float(np.mean(seconds)),
             "code": metrics["code"] if config.target == "code" else None,
             "reading": asdict(kind.reading),
             "other_decoders": compare_decoders(detector, dataset, selection["images"], task.radius),
@@ -151,11 +156,13 @@ def run_ours(
     )
 
 
-def rechosen(dataset: Dataset, run: Path) -> tuple[Detector, dict[str, Any]]:
+def rechosen(dataset: Dataset, run: Path, request: dict[str, Any]) -> tuple[Detector, dict[str, Any]]:
     """A trained model with reading and threshold chosen anew on its own selection part, and its metrics."""
     from pointsense.inference.detector import Detector
     from pointsense.learning.selection import Selection
 
+    if json.loads(asked_of(run).read_text()) != request:
+        raise UsageError(f"{run} holds a training with other settings; --rescore scores it under its own")
     detector, metrics = Detector.load(run), json.loads((run / "metrics.json").read_text())
     samples = [sample for sample in dataset.train if sample.name in set(metrics["selection"]["images"])]
     images = [read_image(sample.path) for sample in samples]
@@ -170,6 +177,7 @@ def run_peer(
     """Train another detector on the same division of `train`, its threshold chosen by the same rule as ours."""
     from peers import load_peer
     from peers.peer import Problem, candidates_of
+    from pointsense.inference.detector import pick_device
     from pointsense.learning.selection import TOLERANCE, draw_selection
 
     samples = dataset.train[: task.max_train_images]
@@ -179,18 +187,19 @@ def run_peer(
     problem = Problem(fit, select, task.radius, config, run, request["seed"], request["minutes"], task.box)
     trained = load_peer(peer)(problem)
 
-    def cases_of(samples: Sequence[Any]) -> list[Case]:
-        found = candidates_of(trained.finder, [read_image(sample.path) for sample in samples])
+    def cases_of(samples: Sequence[Sample]) -> tuple[list[Case], float]:
+        images = [read_image(sample.path) for sample in samples]
+        begin = time.perf_counter()
+        found = candidates_of(trained.finder, images)
+        seconds = (time.perf_counter() - begin) / len(samples)
         return [
             Case(sample.name, sample.group, sample.points, points, scores)
             for sample, (points, scores) in zip(samples, found, strict=True)
-        ]
+        ], seconds
 
     tolerance = max(TOLERANCE, 0.1 / max(1, sum(len(sample.points) for sample in select)) ** 0.5)
-    choice = best_threshold(cases_of(select), task.radius, protocol=PROTOCOL, tolerance=tolerance)
-    begin = time.perf_counter()
-    val = cases_of(dataset.val)
-    seconds = (time.perf_counter() - begin) / len(val)
+    choice = best_threshold(cases_of(select)[0], task.radius, protocol=PROTOCOL, tolerance=tolerance)
+    val, seconds = cases_of(dataset.val)
     above = [
         replace(
             case, detections=case.above(choice.threshold), scores=case.scores[case.scores >= choice.threshold]
@@ -201,7 +210,7 @@ def run_peer(
         above,
         choice.threshold,
         {
-            "hardware": hardware("cpu"),
+            "hardware": hardware(str(pick_device())),
             "training": trained.facts | {"f1": choice.f1, "selection_images": len(select)},
             "seconds_per_image": seconds,
             "code": None,
@@ -263,12 +272,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, help="folder of the models [runs]")
     parser.add_argument(
         "--method",
-        default="code",
-        help=f"{', '.join(METHODS)}, or a name for your --set; several with commas",
+        help=f"{', '.join(METHODS)}, or a name for your --set; several with commas [code; --grid: all]",
     )
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--minutes", type=float, help="limit of each training [the set's own]")
-    parser.add_argument("--seed", default="0", help="several with commas")
+    parser.add_argument("--seed", help="several with commas [0; --grid: as many as the comparison asks for]")
     parser.add_argument(
         "--grid", action="store_true", help="the seeds and folds that the comparison asks for"
     )
@@ -278,14 +286,36 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def methods_of(asked: argparse.Namespace) -> list[str]:
+    """The methods that the command line asks for.
+
+    Raises
+    ------
+    UsageError
+        If one is not known and no setting makes it, or settings would change a known one.
+    """
+    methods = asked.method.split(",") if asked.method else list(METHODS) if asked.grid else ["code"]
+    for name in methods:
+        if name not in METHODS and (asked.grid or not asked.settings):
+            raise UsageError(f"unknown method '{name}': use {', '.join(METHODS)}, or give it a --set")
+        if name in METHODS and asked.settings:
+            raise UsageError(
+                "--set makes another model: name it with --method, so that no other result is lost"
+            )
+    return methods
+
+
 def cells(asked: argparse.Namespace, tasks: dict[str, Task]) -> list[tuple[str, str, int]]:
     """Task, method and seed of all that the command line asks for; seed by seed, so that a part is of use."""
-    methods = asked.method.split(",")
+    methods = methods_of(asked)
+    try:
+        seeds = [int(seed) for seed in (asked.seed or "0").split(",")]
+    except ValueError:
+        raise UsageError(f"--seed is {asked.seed}, expected whole numbers with commas") from None
     if asked.grid:
-        methods = list(METHODS) if asked.method == "code" else methods
         wanted = [(seed, task, name) for name in methods for task, seed in METHODS[name].cells()]
+        wanted = [cell for cell in wanted if asked.seed is None or cell[0] in seeds]
     else:
-        seeds = [int(seed) for seed in asked.seed.split(",")]
         wanted = [(seed, task, name) for name in methods for task in tasks for seed in seeds]
     return [
         (task, name, seed) for seed, task, name in sorted(wanted, key=lambda cell: cell[0]) if task in tasks
@@ -321,13 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or the exit code of what went wrong."""
     asked = parse(arguments)
     try:
-        for name in asked.method.split(","):
-            if name not in METHODS and not asked.settings:
-                raise UsageError(f"unknown method '{name}': use {', '.join(METHODS)}, or give it a --set")
-            if name in METHODS and asked.settings:
-                raise UsageError(
-                    "--set makes another model: name it with --method, so that no other result is lost"
-                )
+        methods_of(asked)
         if asked.smoke:
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder)

@@ -70,11 +70,14 @@ def scores_table(results: dict[Cell, Result]) -> str:
             if not there:
                 rows.append((family, method.title, MISSING, *[""] * (len(header) - 3)))
                 continue
+            fold = f" ({FAMILIES[family][0].removeprefix(family + '-')} alone)" * (
+                method.first_fold and len(FAMILIES[family]) > 1
+            )
             for radius, scores in by_radius(there).items():
                 main = radius == f"{there[0]['radius_px']:g}"
                 difference = difference_to_baseline(name, cells, results) if main else ""
                 rows.append(
-                    (family, method.title, trainings, radius, *scores_cells(scores, there, difference))
+                    (family, method.title + fold, trainings, radius, *scores_cells(scores, there, difference))
                 )
     notes = [
         f"- {name}: split by {task.split}" + f"; {task.note}" * bool(task.note)

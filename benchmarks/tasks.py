@@ -18,7 +18,7 @@ class Task:
 
     `radius` and `other_radii` are match radii in image pixels; the model is trained for the first, and its
     detections are scored at all of them. `box` is an object's diameter. `settings` change the default preset, and
-    hold for every method; in them {data} is the folder of the sets. `split_file` and `val_fold` are those of
+    hold for every method that knows them; in them {data} is the folder of the sets. `split_file` and `val_fold` are those of
     `load_dataset`, within the set.
     """
 
@@ -44,9 +44,7 @@ class Task:
     @property
     def split(self) -> str:
         """Where the `val` images come from, in words."""
-        if self.split_file is None:
-            return "split.csv"
-        return self.split_file if self.val_fold is None else f"{self.split_file}"
+        return self.split_file or "split.csv"
 
 
 # Mitoses are rare, the fields large and the slides few: an encoder that has seen images before, more doubt about the
@@ -79,7 +77,9 @@ TASKS = {
     "dsb2018": Task("dsb2018", 6, box=18, note="crops of one field may be in both halves"),
     "crchisto": Task("crchisto", 6, box=14, note="patients unknown: may be in both halves"),
     **{f"icpr2012-fold{fold}": dataclasses.replace(ICPR, val_fold=fold) for fold in range(4)},
-    "icpr2012-A04": dataclasses.replace(ICPR, split_file=None, note="a slide never seen"),
+    "icpr2012-A04": dataclasses.replace(
+        ICPR, split_file=None, note="a slide never seen, but by who chose the settings"
+    ),
     "mitos14_half": Task(
         "mitos14_half", 17, box=20, settings=MITOSES, note="two slides never seen; no image without a mitosis"
     ),

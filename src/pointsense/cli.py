@@ -117,15 +117,22 @@ def train(
 ) -> None:
     """Train a detector on the train images of DATA; the val images are not opened."""
     from pointsense.datasets import load_dataset, radii_of_classes
+    from pointsense.errors import UsageError
     from pointsense.model.config import override, parse_settings, read_config
     from pointsense.model.presets import preset as start_from
 
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
-    names = list(dataset.class_names) if each_class or len(dataset.class_names) == 1 else []
-    names = class_names or names or [""]
+    if class_names and each_class:
+        raise UsageError("--class and --each-class exclude each other: name the classes, or take all")
+    if each_class and not dataset.class_names:
+        raise UsageError(
+            f"--each-class: the points of {data} have no classes; leave it out, or add a column 'class'"
+        )
+    if class_names and len(set(class_names)) == 1:
+        dataset = dataset.only(class_names[0])
+    known = dataset.class_names
+    names = class_names or (list(known) if each_class or len(known) == 1 else [""])
     radii = radii_of_classes(dataset, names, radius or [])
-    if len(names) == 1 and names[0]:
-        dataset = dataset.only(names[0])
     settings = override(start_from(preset), read_config(config) if config else {})
     settings = override(settings, parse_settings(set_ or []))
     if weights:
@@ -199,13 +206,15 @@ def predict(
     from pointsense.inference.folder import parse_diameter, parse_formats, plan_jobs, predict_files
 
     formats = parse_formats(format_)
-    size = None if diameter is None else parse_diameter(diameter)
+    px = None if diameter is None else parse_diameter(diameter)
     jobs = plan_jobs(paths, out, overwrite=overwrite)
 
     from pointsense.inference.detector import Detector
 
     detector = Detector.load(model, device=device)
-    detector.zoom_of(1.0 if size == "auto" else size)  # fails once, not for each image
+    detector.zoom_of(
+        (detector.config.diameter or 1.0) if px == "auto" else px
+    )  # fails once, not for each image
     print(f"device: {detector.device}", flush=True)
     failed = 0
     for outcome in predict_files(
@@ -213,7 +222,7 @@ def predict(
         jobs,
         formats=formats,
         threshold=threshold,
-        diameter=size,
+        diameter=px,
         tile=tile,
         draw=_overlay_of(detector) if overlay else None,
     ):
@@ -221,7 +230,8 @@ def predict(
             failed += 1
             _say(f"error: {outcome.problem}")
         else:
-            print(f"{outcome.job.image}: {len(outcome.detections)} points", flush=True)
+            size = "" if outcome.diameter is None else f", diameter {outcome.diameter:.3g} px"
+            print(f"{outcome.job.image}: {len(outcome.detections)} points{size}", flush=True)
     print(f"{len(jobs) - failed} of {len(jobs)} images done: {out}")
     if failed:
         raise typer.Exit(1)
@@ -231,7 +241,9 @@ def _overlay_of(detector: Any) -> Any:
     from pointsense.reporting.overlay import write_overlay
 
     radius = min(kind.radius for kind in detector.classes)
-    return lambda path, image, found: write_overlay(path, image, found.points, found.classes, radius=radius)
+    return lambda path, image, found, size: write_overlay(
+        path, image, found.points, found.classes, radius=radius * size
+    )
 
 
 @app.command()
@@ -297,7 +309,7 @@ def evaluate(
         of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)
         cases = found_by.cases_of(of_class, found, name if len(of_model) != 1 else "")
         reports[name] = evaluation.evaluate(cases, px, protocol=protocol)
-        if len(radii) > 1:
+        if name:
             console.print(f"class {name}")
         console.print(reports[name].as_table())
     for name, report in reports.items():

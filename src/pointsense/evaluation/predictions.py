@@ -44,7 +44,8 @@ def samples_of(dataset: Dataset, split: str) -> list[Sample]:
 def classes_of(dataset: Dataset, of_model: Sequence[str], given: Sequence[str]) -> list[str]:
     """The classes to score one by one: those `given`, else the model's own that the data set knows, else "" (all).
 
-    A model of one class that is scored against another is logged; names differ between laboratories.
+    A model of one class that is scored against another is logged, for names differ between laboratories; so is what is
+    not scored because only one side knows it.
 
     Raises
     ------
@@ -59,7 +60,15 @@ def classes_of(dataset: Dataset, of_model: Sequence[str], given: Sequence[str]) 
                 raise UsageError(f"the model finds no '{name}'; its classes are {', '.join(of_model)}")
         return list(given)
     known = dataset.class_names
-    return [name for name in of_model if name in known and max(len(known), len(of_model)) > 1] or [""]
+    common = [name for name in of_model if name in known]
+    if len(of_model) > 1:
+        if not common:
+            log.warning(
+                "the points have none of the model's classes (%s): all are one kind", ", ".join(of_model)
+            )
+        elif alone := sorted(set(known).symmetric_difference(of_model)):
+            log.warning("not scored, as only the model or only the data know them: %s", ", ".join(alone))
+    return common if max(len(known), len(of_model)) > 1 and common else [""]
 
 
 Found = dict[str, Detections | None]

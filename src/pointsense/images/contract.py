@@ -162,8 +162,8 @@ class InputContract(BaseModel):
         Raises
         ------
         DataError
-            If the channel count is another and not grey against RGB, or a float image meets a model of
-            whole-number images (or the reverse) without lying in [0, 1].
+            If the channel count is another and not grey against RGB, or, unless each image has levels of its own, a
+            float image meets a model of whole-number images (or the reverse) without lying in [0, 1].
         """
         found = image.shape[2]
         if found != self.channels and {found, self.channels} != {1, 3}:
@@ -173,7 +173,7 @@ class InputContract(BaseModel):
                 "choose the channels, or a model trained on such images"
             )
         kind = str(image.dtype)
-        if kind == self.dtype:
+        if kind == self.dtype or self.levels == "image":
             return
         if kind == "float32":
             low, high = float(image.min()), float(image.max())
@@ -205,7 +205,9 @@ class InputContract(BaseModel):
         if self.levels == "fixed":
             return low, high
         pixels = values.reshape(-1, values.shape[2])
-        own = np.percentile(pixels[:: max(1, len(pixels) // SAMPLED_PIXELS)], OWN_PERCENTILES)
+        if len(pixels) > SAMPLED_PIXELS:
+            pixels = pixels[np.random.default_rng(0).integers(0, len(pixels), SAMPLED_PIXELS)]
+        own = np.percentile(pixels, OWN_PERCENTILES)
         least = FAINTEST * float((high - low).max())
         return np.array(own[0], np.float32), np.array(max(own[1], own[0] + least), np.float32)
 

@@ -37,7 +37,7 @@ def bundled_models() -> list[BundledModel]:
 
 
 def find_model(model: Path | str) -> Path:
-    """The folder of a model: the path itself where it is a folder, else the bundled model of that name.
+    """The folder of a model: the path itself where a model is there, else the bundled model of that name.
 
     Raises
     ------
@@ -45,11 +45,13 @@ def find_model(model: Path | str) -> Path:
         If it is neither.
     """
     path = Path(model)
-    if path.is_dir():
+    if (path / "config.json").exists():
         return path
     known = {bundled.name: bundled.folder for bundled in bundled_models()}
     if str(model) in known:
         return known[str(model)]
+    if path.is_dir():
+        return path
     names = ", ".join(known) or "none"
     raise DataError(
         f"there is no model folder {model}; give the folder that `pointsense train --out` wrote, or the name of a "

@@ -38,6 +38,9 @@ FORMAT = 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
+FARTHEST = 16.0
+"""Most by which an image is enlarged or shrunk to bring its objects to the size of the training's."""
+
 MARGIN = 2
 """Windows around a core: one to cover it whole, and one for what atoms outside of it do to those inside."""
 
@@ -164,7 +167,13 @@ class Detector:
                 "the model does not know how large the objects were that it was trained on: train it with "
                 "--diameter PX, or rescale the images and leave --diameter out"
             )
-        return self.config.diameter / diameter
+        zoom = self.config.diameter / diameter
+        if not 1 / FARTHEST <= zoom <= FARTHEST:
+            raise UsageError(
+                f"--diameter is {diameter:g} px, the model's objects have {self.config.diameter:g} px: more than "
+                f"{FARTHEST:g} times larger or smaller is too far; rescale the images, or take another model"
+            )
+        return zoom
 
     def prepare(self, image: npt.NDArray[Any], name: str = "the image", zoom: float = 1.0) -> Tensor:
         """The network's input (C, h, w), in working px, for an image (H, W) or (H, W, C)."""

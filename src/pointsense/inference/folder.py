@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "geojson")
 
-Draw = Callable[[Path, npt.NDArray[Any], Detections], None]
-"""Writes a picture of an image (H, W, C) and its detections to a path; given by whoever can draw."""
+Draw = Callable[[Path, npt.NDArray[Any], Detections, float], None]
+"""Writes a picture of an image (H, W, C) and its detections to a path, given how much larger than in training an
+object is; given by whoever can draw."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: its detections, or the sentence that says why there are none."""
+    """What became of a job: its detections, and the diameter of the objects where it was given or estimated; or the
+    sentence that says why there are none.
+    """
 
     job: Job
     detections: Detections | None
     problem: str = ""
+    diameter: float | None = None
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -129,23 +133,30 @@ def predict_files(
     draw : callable, optional
         Called with `<image stem>.overlay.png`, the image and its detections.
     """
+    from pointsense.inference.size import estimate_diameter
+
     for job in jobs:
         try:
             image = read_image(job.image)
-            detections = detector.predict(
-                image, threshold=threshold, diameter=diameter, tile=tile, name=str(job.image)
-            )
+            name = str(job.image)
+            size = estimate_diameter(detector, image, name) if diameter == "auto" else diameter
+            detections = detector.predict(image, threshold=threshold, diameter=size, tile=tile, name=name)
             if "csv" in formats:
-                detections.write_csv(job.output(".csv"), detector.um_per_px)
+                # Of another magnification the pixel size is not known.
+                detections.write_csv(job.output(".csv"), None if size else detector.um_per_px)
             if "geojson" in formats:
                 detections.write_geojson(job.output(".geojson"))
             if draw is not None:
-                draw(job.output(".overlay.png"), image, detections)
+                draw(job.output(".overlay.png"), image, detections, 1 / detector.zoom_of(size))
         except DataError as error:
             yield Outcome(job, None, str(error))
-        except MemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "alloc" not in str(
+                error
+            ):  # torch has no error of its own for it
+                raise
             yield Outcome(
                 job, None, f"not enough memory for {job.image}; take a smaller --tile, or cut it up"
             )
         else:
-            yield Outcome(job, detections)
+            yield Outcome(job, detections, diameter=size)

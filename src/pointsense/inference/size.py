@@ -32,7 +32,7 @@ def estimate_diameter(detector: Detector, image: npt.NDArray[Any], name: str = "
     UsageError
         If the diameter of the training's objects is not known.
     """
-    detector.zoom_of(1.0)  # fails where the training's diameter is not known
+    detector.zoom_of(detector.config.diameter or 1.0)  # fails where the training's diameter is not known
     top, left = (max(0, (side - REGION) // 2) for side in image.shape[:2])
     region = image[top : top + REGION, left : left + REGION]
     best, found = 0.0, 1.0

@@ -39,6 +39,8 @@ from pointsense.model.presets import fitted_to
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are not the user's
 
+log = logging.getLogger(__name__)
+
 CHECK_BLUR = 0.5
 """Cells: the blur with which the checks during training decode; the last one tries all readings."""
 
@@ -93,8 +95,8 @@ def train(
     config : Config
     radius : float, or mapping of class name to float
         Match radius in image px; working resolution, cells and bandwidth follow from it, or from the median of
-        those of several classes. With a mapping the model tells its classes apart, and points of others are left
-        out.
+        those of several classes. With a mapping of several the model tells its classes apart, and points of others
+        are left out, which is logged; of a single class all points are.
     class_name : str
         What the points are, where there is one radius.
     selection_fraction : float
@@ -134,11 +136,14 @@ def train(
     radii = dict(radius) if isinstance(radius, Mapping) else {class_name: radius}
     classes = tuple(PointClass(name, value) for name, value in radii.items())
     config = fitted_to(config, float(np.median(list(radii.values()))))
-    fit_samples, selection_samples = draw_selection(samples, selection_fraction, seed, dataset.val)
+    names = list(radii)
+    if strange := sum(int(np.sum(s.labels(names) < 0)) for s in samples):
+        log.warning("%d points are of none of the classes %s: they are left out", strange, ", ".join(names))
+    fit_samples, selection_samples = draw_selection(samples, selection_fraction, seed, dataset.val, names)
     request = {
         "settings": config.model_dump(),
         "seed": seed,
-        "classes": radii,
+        "classes": [[name, value] for name, value in radii.items()],
         "fit": [s.name for s in fit_samples],
         "selection": [s.name for s in selection_samples],
     }
@@ -151,7 +156,7 @@ def train(
     for sample, image in zip(selection_samples, selection_images, strict=True):
         contract.check(image, sample.name)
     selection = Selection(selection_samples, selection_images, classes)
-    fields = _fields(fit_samples, images, contract, config.scale, list(radii))
+    fields = _fields(fit_samples, images, contract, config.scale, names)
     del images
     precision = pick_precision(config, device)
     fabric = Fabric(accelerator=pick_device(device).type, devices=1, precision=precision)
@@ -223,7 +228,7 @@ class _Course:
         self.detector, self.selection, self.report = detector, selection, report
         self.limit = math.inf if time_limit is None else 60 * time_limit
         self.state = _State()
-        self.best = training.tensors("averaged")
+        self.best = {name: value.clone() for name, value in training.tensors("averaged").items()}
         self.window: list[dict[str, float]] = []
         self.check_seconds = 0.0
         self.started = self.saved = self.told = time.monotonic()

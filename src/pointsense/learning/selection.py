@@ -13,6 +13,7 @@ from pointsense.datasets import Sample
 from pointsense.errors import DataError
 from pointsense.evaluation.report import Case
 from pointsense.evaluation.threshold import TOLERANCE, ThresholdChoice, best_threshold
+from pointsense.inference.decode import Decoder
 from pointsense.inference.detector import Detector, TileMap
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.network import ProjectionNetwork
@@ -30,33 +31,37 @@ ROUNDINGS = (0.65, 0.8)
 """Beside one half; see `Reading`."""
 
 MISCOUNT = 0.1
-"""What a surplus or deficit of all points costs of the merit, as a share of it."""
+"""What as many points too many, or none at all, cost of the merit."""
 
 DRAWS = 64
 """Random orders of the groups among which the most even division is taken."""
 
 
 def draw_selection(
-    samples: Sequence[Sample], fraction: float, seed: int, val: Sequence[Sample] = ()
+    samples: Sequence[Sample],
+    fraction: float,
+    seed: int,
+    val: Sequence[Sample] = (),
+    classes: Sequence[str] = ("",),
 ) -> tuple[list[Sample], list[Sample]]:
     """Samples to fit and samples to select on, divided as `train` and `val` are: what is chosen is to hold there.
 
     No group is in both parts, unless groups of `val` are among those of `samples`, too, or all images are of one
     group: then the images themselves are drawn, some of each group, and the log says so. Of several random
-    divisions the one is taken whose selection part holds most nearly the fraction of the images and of the points,
-    and of each group where images are drawn: by chance alone it may be almost without points.
+    divisions the one is taken whose selection part holds most nearly the fraction of the images, of the points of
+    each class, and of each group where images are drawn: by chance alone it may be almost without points.
 
     Raises
     ------
     DataError
-        If there are fewer than two images, or points are in too few groups to have them in both parts.
+        If there are fewer than two images, or points of a class are in too few groups to have them in both parts.
     """
     if len(samples) < 2:
         raise DataError(
             f"expected at least two training images, one to fit and one to select on, found {len(samples)}"
         )
-    groups = {s.group for s in samples}
-    seen = len(groups & {s.group for s in val})
+    groups = sorted({s.group for s in samples})
+    seen = len({s.group for s in val}.intersection(groups))
     by_image = len(groups) == 1 or seen > 0
     if seen:
         log.warning(
@@ -67,36 +72,45 @@ def draw_selection(
         log.warning("all training images are of one group: the selection part is drawn by image and flatters")
     units = [s.name if by_image else s.group for s in samples]
     names = sorted(set(units))
-    kinds = sorted(groups) if by_image else []
-    sizes = np.zeros((len(names), 2 + len(kinds)))  # images, points, and images of each group
+    place = {name: k for k, name in enumerate(names)}
+    images = np.zeros((len(names), 1))
+    points = np.zeros((len(names), len(classes)))
+    members = np.zeros((len(names), len(groups) if by_image else 0))
     for s, unit in zip(samples, units, strict=True):
-        row = sizes[names.index(unit)]
-        row[:2] += 1, len(s.points)
+        images[place[unit]] += 1
+        labels = s.labels(classes)
+        points[place[unit]] += np.bincount(labels[labels >= 0], minlength=len(classes))
         if by_image:
-            row[2 + kinds.index(s.group)] += 1
-    filled = int(np.count_nonzero(sizes[:, 1]))
-    if filled < 2:
-        raise DataError(
-            f"points are in {filled} of the {len(names)} groups of training images; expected at least two, "
-            "one to fit and one to select on: annotate more images"
-        )
+            members[place[unit], groups.index(s.group)] += 1
+    for name, filled in zip(classes, np.count_nonzero(points, axis=0), strict=True):
+        if filled < 2:
+            raise DataError(
+                f"points{f' of the class {name}' if name else ''} are in {filled} of the {len(names)} "
+                f"{'training images' if by_image else 'groups of training images'}; expected at least two, one to fit "
+                "and one to select on: annotate more images"
+            )
     generator = np.random.default_rng([seed, 7])
     best, chosen = np.inf, np.zeros(0, dtype=int)
     for _ in range(DRAWS):
         order = generator.permutation(len(names))
-        share = np.cumsum(sizes[order], axis=0) / sizes.sum(axis=0)
-        uneven = np.abs(share[:, :2] - fraction).sum(axis=1)
-        if kinds:
-            uneven += np.abs(share[:, 2:] - fraction).mean(axis=1)
-        uneven[(share[:, 1] == 0) | (share[:, 1] == 1)] = np.inf  # points are needed on both sides
-        if (lowest := uneven.min()) < best:
-            best, chosen = lowest, order[: int(uneven.argmin()) + 1]
+        uneven = 0.0
+        for part in filter(np.size, (images, points, members)):
+            share = np.cumsum(part[order], axis=0) / part.sum(axis=0)
+            uneven = uneven + np.abs(share - fraction).mean(axis=1)
+            if part is points:  # they are needed on both sides
+                uneven[((share == 0) | (share == 1)).any(axis=1)] = np.inf
+        if (lowest := np.min(uneven)) < best:
+            best, chosen = lowest, order[: int(np.argmin(uneven)) + 1]
+    if not len(chosen):
+        raise DataError(
+            f"no division of {len(names)} {'images' if by_image else 'groups'} has points of each class to fit and to "
+            "select on: annotate more images, or choose fewer classes with --class"
+        )
     selected = {names[k] for k in chosen}
-    divided = [
-        [s for s, unit in zip(samples, units, strict=True) if (unit in selected) is on]
-        for on in (False, True)
-    ]
-    return divided[0], divided[1]
+    parts: tuple[list[Sample], list[Sample]] = [], []
+    for s, unit in zip(samples, units, strict=True):
+        parts[unit in selected].append(s)
+    return parts
 
 
 @dataclass(frozen=True)
@@ -162,12 +176,15 @@ class Selection:
         merit = (1 - share) * threshold.f1 + share * threshold.average_precision
         points = sum(map(len, self.truth[k]))
         surplus = sum(len(case.above(threshold.threshold)) for case in cases) - points
-        return Choice(reading, threshold, merit - MISCOUNT * abs(surplus) / max(1, points))
+        return Choice(reading, threshold, merit - MISCOUNT * min(1.0, abs(surplus) / points))
 
-    def choose(self, detector: Detector, blurs: Sequence[float] = BLURS) -> list[Choice]:
+    def choose(
+        self, detector: Detector, blurs: Sequence[float] = BLURS, decoder: Decoder = "full"
+    ) -> list[Choice]:
         """For each class the reading of the best merit, with its threshold of best F1; the network is run once.
 
-        Of several blurs the best one and its neighbours are tried with other roundings, too.
+        Of several blurs the best one, two below it and one above are tried with other roundings, too: where more is
+        rounded up, less is to be blurred.
         """
         if not isinstance(detector.network, ProjectionNetwork):
             found = [
@@ -178,23 +195,25 @@ class Selection:
         maps = [detector.maps(detector.prepare(image)) for image in self.images]
         best = []
         for k in range(len(self.classes)):
-            choices = [self._read(detector, maps, k, Reading(blur)) for blur in blurs]
+            choices = [self._read(detector, maps, k, Reading(blur), decoder) for blur in blurs]
             place = max(range(len(blurs)), key=lambda j: choices[j].merit)
-            if len(blurs) > 1 and detector.config.target == "code":
+            if len(blurs) > 1 and detector.config.target == "code" and decoder != "maxima":
                 near = blurs[max(0, place - 2) : place + 2]
                 choices += [
-                    self._read(detector, maps, k, Reading(blur, rounding))
+                    self._read(detector, maps, k, Reading(blur, rounding), decoder)
                     for blur in near
                     for rounding in ROUNDINGS
                 ]
             best.append(max(choices, key=lambda choice: choice.merit))
         return best
 
-    def _read(self, detector: Detector, maps: Sequence[list[TileMap]], k: int, reading: Reading) -> Choice:
+    def _read(
+        self, detector: Detector, maps: Sequence[list[TileMap]], k: int, reading: Reading, decoder: Decoder
+    ) -> Choice:
         """Class k decoded from the maps of all images."""
         found = [
             detector.detections(
-                [detector.decode_maps(one, k, reading=reading)], image.shape[:2], threshold=0.0
+                [detector.decode_maps(one, k, decoder, reading)], image.shape[:2], threshold=0.0
             )
             for one, image in zip(maps, self.images, strict=True)
         ]
