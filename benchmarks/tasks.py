@@ -18,8 +18,8 @@ class Task:
 
     `radius` and `other_radii` are match radii in image pixels; the model is trained for the first, and its
     detections are scored at all of them. `box` is an object's diameter. `settings` change the default preset, and
-    hold for every method that knows them; in them {data} is the folder of the sets. `split_file` and `val_fold` are those of
-    `load_dataset`, within the set.
+    hold for every method that knows them; in them {data} is the folder of the sets. `split_file` and `val_fold` are
+    those of `load_dataset`, within the set.
     """
 
     folder: str
