@@ -35,6 +35,7 @@ from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json, write_text
 from provenance import ROOT, hardware, versions
 from real_data import progress_printer
+from tasks import NUCLEI
 
 SIDE = 1000
 """px: of the image whose prediction is timed."""
@@ -69,6 +70,7 @@ BUNDLES = {
         "Mostly 2-D cultures: 303 of the 372 training images are fluorescence, 60 are stained tissue, 9 are bright "
         "field. Nuclei much larger or smaller than 18 px (see --diameter), confocal stacks and electron microscopy "
         "were not seen.",
+        NUCLEI | {"steps": 5000, "checks": 8},
     ),
     "blood": Bundle(
         "bccd",
@@ -80,6 +82,7 @@ BUNDLES = {
         "One laboratory, one stain, x100. Red cells that overlap or are cut by the border are often not annotated in "
         "the data: the model has learned to leave some of them out, and of those that it finds beyond the annotations "
         "many are right. Not for diagnosis.",
+        {"steps": 5000},
     ),
 }
 
@@ -147,7 +150,11 @@ def make(name: str, data: Path, runs: Path, out: Path, minutes: float, seed: int
     """Train, score and write one model."""
     bundle, run = BUNDLES[name], runs / f"bundled-{name}"
     dataset = load_dataset(data / bundle.folder)
-    config = override(preset("pointsense"), bundle.settings | {"diameter": bundle.diameter})
+    settings = {
+        key: value.replace("{data}", str(data)) if isinstance(value, str) else value
+        for key, value in bundle.settings.items()
+    }
+    config = override(preset("pointsense"), settings | {"diameter": bundle.diameter})
     radius = bundle.radius
     metrics = train(
         dataset,

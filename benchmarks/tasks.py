@@ -47,17 +47,31 @@ class Task:
         return self.split_file or "split.csv"
 
 
-# Mitoses are rare, the fields large and the slides few: an encoder that has seen images before, more doubt about the
-# stain, and the mean of four rotations.
-MITOSES: dict[str, Any] = {
+PRETRAINED: dict[str, Any] = {
     "backbone": "mobilenetv2_100",
     "weights": "{data}/weights/mobilenetv2_100.safetensors",
     "weights_origin": "tensorflow",
+}
+
+# Mitoses are rare, the fields large and the slides few: an encoder that has seen images before, more doubt about the
+# stain and the size, and the mean of four rotations.
+MITOSES: dict[str, Any] = PRETRAINED | {
     "steps": 1800,
+    "checks": 4,
+    "zoom": 1.25,
     "jitter": 0.2,
     "learning_rate": 1e-3,
     "backbone_learning_rate": 3e-4,
     "views": 4,
+}
+
+# Nuclei of many kinds and sizes, most of them larger than their match radius.
+NUCLEI: dict[str, Any] = PRETRAINED | {
+    "stride": 4,
+    "zoom": 1.25,
+    "learning_rate": 2e-3,
+    "backbone_learning_rate": 6e-4,
+    "checks": 4,
 }
 MICROMETRES_8 = 32.6  # px at 0.2456 um/px: the other radius that the contest's page names
 ICPR = Task(
@@ -74,7 +88,7 @@ TASKS = {
     "vgg_cells": Task("vgg_cells", 5, box=10, max_train_images=32, other_radii=(3.0,), note="simulated"),
     "bccd-WBC": Task("bccd", 45, box=190, class_name="WBC"),
     "bccd-RBC": Task("bccd", 25, box=100, class_name="RBC", note="incomplete labels"),
-    "dsb2018": Task("dsb2018", 6, box=18, note="crops of one field may be in both halves"),
+    "dsb2018": Task("dsb2018", 6, box=18, settings=NUCLEI, note="crops of one field may be in both halves"),
     "crchisto": Task("crchisto", 6, box=14, note="patients unknown: may be in both halves"),
     **{f"icpr2012-fold{fold}": dataclasses.replace(ICPR, val_fold=fold) for fold in range(4)},
     "icpr2012-A04": dataclasses.replace(

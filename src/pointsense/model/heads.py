@@ -6,7 +6,13 @@ map, which a fixed linear operator turns into codes.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+
+LEAK = 0.1
+"""Share of the gradient that comes through to where there is no mass, if it would raise it."""
 
 
 class GlobalHead(nn.Module):
@@ -32,12 +38,30 @@ class SpatialHead(nn.Module):
         return self.linear(self.reduce(features).flatten(1))
 
 
+class NonNegative(torch.autograd.Function):
+    """max(x, 0), with the gradient of projected descent: where x < 0, what would raise it still comes through.
+
+    A rectifier would let nothing through there, and a map without mass anywhere, as that of a rare class soon is,
+    would never hold any again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x > 0)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return torch.where(positive, gradient, LEAK * gradient.clamp(max=0))
+
+
 class ProjectionHead(nn.Module):
     """Feature maps (B, F, H, W) to mass maps (B, C, H, W), one a class, without negative mass.
 
-    It begins with a little mass in every cell: none, and the rectifier would let no gradient through; much more
-    than the labels hold, and the squares of the first gradients would keep Adam's steps small for a thousand
-    steps. The heat map, a baseline, holds probabilities instead and begins near zero.
+    It begins with a little mass in every cell: much more than the labels hold, and the squares of the first
+    gradients would keep Adam's steps small for a thousand steps. The heat map, a baseline, holds probabilities
+    instead and begins near zero.
     """
 
     def __init__(self, features: int, classes: int = 1, *, heatmap: bool = False):
@@ -49,4 +73,4 @@ class ProjectionHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         values = self.convolution(features).float()
-        return values.sigmoid() if self.heatmap else values.relu()
+        return values.sigmoid() if self.heatmap else NonNegative.apply(values)
