@@ -170,7 +170,9 @@ def make(name: str, data: Path, runs: Path, out: Path, minutes: float, seed: int
         raise UsageError(f"{run} holds a training with other settings: delete it, or give other --runs")
     folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
-    Detector.load(run).save(folder, half=True)
+    detector = Detector.load(run)
+    detector.config = override(detector.config, {"weights": Path(config.weights).name})  # no path of this machine
+    detector.save(folder, half=True)
     detector = Detector.load(folder)  # scored as it is shipped
     classes, seconds = score(detector, data / bundle.folder)
     result = {
