@@ -171,7 +171,9 @@ def make(name: str, data: Path, runs: Path, out: Path, minutes: float, seed: int
     folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     detector = Detector.load(run)
-    detector.config = override(detector.config, {"weights": Path(config.weights).name})  # no path of this machine
+    detector.config = override(
+        detector.config, {"weights": Path(config.weights).name}
+    )  # no path of this machine
     detector.save(folder, half=True)
     detector = Detector.load(folder)  # scored as it is shipped
     classes, seconds = score(detector, data / bundle.folder)

@@ -235,6 +235,23 @@ def test_tiling_smoke_run_finds_the_same_points(real_data, capsys):
     assert tiling.main([]) == 2
 
 
+def test_speed_smoke_run_tells_ratios(real_data, capsys, monkeypatch):
+    monkeypatch.delenv("POINTSENSE_DATA", raising=False)
+    speed = __import__("speed")
+    assert speed.main(["--smoke"]) == 0
+    assert "synthetic: pointsense " in (told := capsys.readouterr().out)
+    assert " s an image, 1.0 times ours" in told
+    assert speed.main([]) == 2
+
+
+def test_bundle_refuses_what_it_cannot_make(real_data, capsys, monkeypatch):
+    monkeypatch.delenv("POINTSENSE_DATA", raising=False)
+    bundle = __import__("bundle")
+    assert bundle.main(["nuclei"]) == 2
+    assert bundle.main(["nerves", "--data", "."]) == 2
+    assert "unknown model 'nerves'; the models are nuclei, blood" in capsys.readouterr().err
+
+
 def test_recovery_smoke_run_measures_every_part(capsys):
     recovery = __import__("recovery")
     results = recovery.run(recovery.SECTIONS, smoke=True)

@@ -1,0 +1,159 @@
+"""Seconds of a prediction beside other detectors', on the same images, one after the other in one run.
+
+    python benchmarks/speed.py icpr2012-fold0     the model that benchmarks/real_data.py trained, and peers
+    python benchmarks/speed.py --smoke            a tiny network on a synthetic image
+
+Ours is `Detector.predict` with the model's own settings. Faster R-CNN (MobileNetV2, the same working px) and
+torchvision's fasterrcnn_resnet50_fpn (which resizes images to 800 px) are timed untrained, with a threshold and a limit
+that leave them no more boxes than a trained one has. Reading files is left out for all. Spotiflow, which predicts from
+a program of its own, is not in it: the seconds of its predictions stand in docs/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pointsense.errors import PointsenseError, UsageError
+from pointsense.images import InputContract, read_image
+from pointsense.inference.detector import Detector
+from pointsense.model.config import override
+from pointsense.model.presets import fitted_to, preset
+from pointsense.writing import write_json
+from provenance import ROOT, hardware, versions
+from tasks import TASKS, select_tasks
+
+IMAGES, REPEATS = 3, 3
+BOXES = 300
+"""Boxes that an untrained detector is left with in an image, at most: torchvision's default is 100."""
+
+Image = np.ndarray
+Predict = Callable[[Image], Any]
+
+
+def faster_rcnn(detector: Detector, box: float, data: Path) -> Predict:
+    """The Faster R-CNN of the comparison at the same working px, without training."""
+    from peers.faster_rcnn import BoxFinder, build
+    from peers.frame import Frame
+
+    weights = data / "weights" / "mobilenetv2_100.safetensors"
+    config = override(detector.config, {"weights": str(weights)})
+    network = build(config, detector.contract.channels, box * config.scale).eval()
+    network.roi_heads.score_thresh = 0.5
+    network.roi_heads.detections_per_img = BOXES
+    finder = BoxFinder(Frame(detector.contract, config.scale), network, box * config.scale, 0.3)
+    return finder.candidates
+
+
+def resnet50() -> Predict:
+    """torchvision's fasterrcnn_resnet50_fpn with its own defaults, without training."""
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+    network = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2).eval()
+
+    def predict(image: Image) -> Any:
+        pixels = torch.from_numpy(np.broadcast_to(image, (*image.shape[:2], 3)).copy())
+        with torch.no_grad():
+            return network([pixels.permute(2, 0, 1).float() / 255])
+
+    return predict
+
+
+def measure(predictors: dict[str, Predict], images: Sequence[Image]) -> dict[str, float]:
+    """The least of a few means of seconds an image; the detectors take turns, so that all see the same machine."""
+    seconds: dict[str, list[float]] = {name: [] for name in predictors}
+    for predict in predictors.values():
+        predict(images[0])
+    for _ in range(REPEATS):
+        for name, predict in predictors.items():
+            begin = time.perf_counter()
+            for image in images:
+                predict(image)
+            seconds[name].append((time.perf_counter() - begin) / len(images))
+    return {name: min(values) for name, values in seconds.items()}
+
+
+def shown(name: str, seconds: dict[str, float]) -> str:
+    """A line for each detector, with the ratio to ours."""
+    ours = seconds["pointsense"]
+    return "\n".join(
+        f"{name}: {peer} {value:.3f} s an image, {value / ours:.1f} times ours"
+        for peer, value in seconds.items()
+    )
+
+
+def smoke() -> int:
+    """Time a tiny network on a synthetic image."""
+    from pointsense.datasets.synthetic import draw_image
+    from pointsense.model.classes import PointClass
+    from pointsense.model.network import build_network
+
+    image = draw_image(96, seed=0, slide=0, number=0)[0]
+    image = image if image.ndim == 3 else image[:, :, None]
+    contract = InputContract.from_images([image])
+    config = override(fitted_to(preset("pointsense"), 6.0), {"width": 8})
+    detector = Detector(build_network(config, contract.channels), config, contract, (PointClass("", 6.0),))
+    print(
+        shown(
+            "synthetic",
+            measure({"pointsense": detector.predict, "twice": lambda i: detector.predict(i)}, [image]),
+        )
+    )
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the tasks that are named; 0, or the exit code of what went wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sets", nargs="*", metavar="SET", help=", ".join(TASKS))
+    parser.add_argument("--data", type=Path, help="folder of the sets [POINTSENSE_DATA]")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the trained models")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "speed.json")
+    parser.add_argument("--smoke", action="store_true")
+    asked = parser.parse_args(arguments)
+    try:
+        if asked.smoke:
+            return smoke()
+        given = asked.data or os.environ.get("POINTSENSE_DATA")
+        if not given:
+            raise UsageError("the image sets are not known; give --data FOLDER or set POINTSENSE_DATA")
+        result: dict[str, Any] = {
+            "date": datetime.date.today().isoformat(),
+            "versions": versions(),
+            "hardware": hardware("cpu"),
+            "seconds_per_image": {},
+        }
+        for name, task in select_tasks(asked.sets).items():
+            if not (asked.runs / name / "metrics.json").exists():
+                print(f"{name}: {asked.runs / name} holds no trained model, skipped")
+                continue
+            detector = Detector.load(asked.runs / name, device="cpu")
+            images = [read_image(sample.path) for sample in task.load(Path(given)).val[:IMAGES]]
+            predictors: dict[str, Predict] = {
+                "pointsense": detector.predict,
+                "Faster R-CNN, MobileNetV2": faster_rcnn(detector, task.box, Path(given)),
+                "fasterrcnn_resnet50_fpn": resnet50(),
+            }
+            seconds = measure(predictors, images)
+            result["seconds_per_image"][name] = seconds
+            print(shown(name, seconds), flush=True)
+            write_json(asked.out, result)
+    except PointsenseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
