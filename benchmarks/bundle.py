@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json, write_text
 from provenance import ROOT, hardware, versions
 from real_data import progress_printer
-from tasks import NUCLEI
+from tasks import NUCLEI, data_folder
 
 SIDE = 1000
 """px: of the image whose prediction is timed."""
@@ -216,13 +215,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
     try:
-        given = asked.data or os.environ.get("POINTSENSE_DATA")
-        if not given:
-            raise UsageError("the image sets are not known; give --data FOLDER or set POINTSENSE_DATA")
+        data = data_folder(asked.data)
         for name in asked.names:
             if name not in BUNDLES:
                 raise UsageError(f"unknown model '{name}'; the models are {', '.join(BUNDLES)}")
-            make(name, Path(given), asked.runs, asked.out, asked.minutes, asked.seed)
+            make(name, data, asked.runs, asked.out, asked.minutes, asked.seed)
     except PointsenseError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

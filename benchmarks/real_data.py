@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import sys
 import tempfile
 import time
@@ -38,7 +37,7 @@ from pointsense.model.config import override, parse_settings
 from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json
 from provenance import ROOT, hardware, versions
-from tasks import SMOKE, TASKS, Task, select_tasks
+from tasks import SMOKE, TASKS, Task, data_folder, select_tasks
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
@@ -359,11 +358,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 out, runs = asked.out or temporary / "results", asked.runs or temporary / "runs"
                 run_all(asked, {"synthetic": SMOKE}, temporary, out, runs)
             return 0
-        given = asked.data or os.environ.get("POINTSENSE_DATA")
-        if not given:
-            raise UsageError("the image sets are not known; give --data FOLDER or set POINTSENSE_DATA")
+        data = data_folder(asked.data)
         out, runs = asked.out or ROOT / "docs" / "results", asked.runs or ROOT / "runs"
-        run_all(asked, select_tasks(asked.sets), Path(given), out, runs)
+        run_all(asked, select_tasks(asked.sets), data, out, runs)
     except PointsenseError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,14 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointsense.errors import PointsenseError, UsageError
+from pointsense.errors import PointsenseError
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
 from pointsense.model.config import override
 from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json
 from provenance import ROOT, hardware, versions
-from tasks import TASKS, select_tasks
+from tasks import TASKS, data_folder, select_tasks
 
 IMAGES, REPEATS = 3, 3
 BOXES = 300
@@ -125,9 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if asked.smoke:
             return smoke()
-        given = asked.data or os.environ.get("POINTSENSE_DATA")
-        if not given:
-            raise UsageError("the image sets are not known; give --data FOLDER or set POINTSENSE_DATA")
+        data = data_folder(asked.data)
         result: dict[str, Any] = {
             "date": datetime.date.today().isoformat(),
             "versions": versions(),
@@ -139,10 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{name}: {asked.runs / name} holds no trained model, skipped")
                 continue
             detector = Detector.load(asked.runs / name, device="cpu")
-            images = [read_image(sample.path) for sample in task.load(Path(given)).val[:IMAGES]]
+            images = [read_image(sample.path) for sample in task.load(data).val[:IMAGES]]
             predictors: dict[str, Predict] = {
                 "pointsense": detector.predict,
-                "Faster R-CNN, MobileNetV2": faster_rcnn(detector, task.box, Path(given)),
+                "Faster R-CNN, MobileNetV2": faster_rcnn(detector, task.box, data),
                 "fasterrcnn_resnet50_fpn": resnet50(),
             }
             seconds = measure(predictors, images)

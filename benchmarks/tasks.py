@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,19 @@ SMOKE = Task(
     box=2 * RADIUS_PX,
     settings={"steps": 6, "batch": 2, "patch": 64, "width": 8, "checks": 1},
 )
+
+
+def data_folder(given: Path | None) -> Path:
+    """The folder of the sets: as given, else by the environment.
+
+    Raises
+    ------
+    UsageError
+        If neither tells it.
+    """
+    if found := given or os.environ.get("POINTSENSE_DATA"):
+        return Path(found)
+    raise UsageError("the image sets are not known; give --data FOLDER or set POINTSENSE_DATA")
 
 
 def select_tasks(names: Sequence[str]) -> dict[str, Task]:
