@@ -17,8 +17,9 @@ from pointsense.datasets.synthetic import RADIUS_PX, draw_image, make_synthetic
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation import match
 from pointsense.learning.augment import recoloured, turned
-from pointsense.learning.crops import Crops, Field, cut
+from pointsense.learning.crops import Alarm, Crops, Field, cut
 from pointsense.learning.fit import train
+from pointsense.learning.mining import false_alarms
 from pointsense.learning.selection import draw_selection
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config, override, parse_settings
@@ -94,6 +95,31 @@ def test_margins_lie_where_crops_cut_through_the_image():
     assert whole.known.all()
 
 
+def test_false_alarms_are_peaks_far_from_points_and_crops_show_them(detector):
+    image = draw_image(96, seed=5, slide=0, number=0)[0]
+    prepared, scale = detector.prepare(image), detector.config.scale
+    empty = Field("a", prepared.half(), np.zeros((0, 2)), np.zeros(0, int))
+    alarms = false_alarms(detector.network, [empty], detector.config, detector.device)
+    places = np.array([[alarm.y, alarm.x] for alarm in alarms])
+    seen = (detector.predict(image, decoder="maxima", threshold=0.07).points + 0.5) * scale - 0.5
+    assert len(seen) >= 3
+    assert np.linalg.norm(seen[:, None] - places, axis=-1).min(axis=1).max() < 4
+    marked = replace(empty, points=seen, labels=np.zeros(len(seen), int))
+    fewer = false_alarms(detector.network, [empty, marked], detector.config, detector.device)
+    far = [alarm for alarm in fewer if alarm.field == 1]
+    assert len(far) <= len(alarms) - len(seen)
+    for alarm in far:
+        assert np.hypot(*(seen - (alarm.y, alarm.x)).T).min() > 1.5 * detector.config.radius * scale
+
+    spot = torch.zeros(1, 300, 300)
+    spot[0, 200, 120] = 1
+    config = override(Config(), {"patch": 64, "batch": 20, "positives": 0.0, "hard": 1.0, "jitter": 0.0})
+    crops = Crops([Field("b", spot.half(), np.zeros((0, 2)), np.zeros(0, int))], config, seed=0)
+    assert sum(crop.max() > 0 for crop in crops.batch(0).images) < 10
+    crops.alarms = [Alarm(0, 200.0, 120.0, 1.0)]
+    assert all(crop.max() > 0 for crop in crops.batch(0).images)
+
+
 def test_positives_are_drawn_more_often_than_by_chance():
     config = override(Config(), {"patch": 32, "batch": 40, "positives": 0.8})
     points = Crops(fields(400), config, seed=0).batch(0).points
@@ -130,7 +156,7 @@ def test_selection_needs_points_on_both_sides(tmp_path):
         draw_selection(bare[:1], 0.2, seed=0)
 
 
-TINY = ["patch=48", "steps=60", "batch=2", "checks=2", "width=8"]
+TINY = ["patch=48", "steps=60", "batch=2", "checks=2", "width=8", "hard=0.5"]
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,15 @@ class Field:
     image: Tensor
     points: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
+
+
+class Alarm(NamedTuple):
+    """A place in working px of field number `field` where an object is seen and there is none."""
+
+    field: int
+    y: float
+    x: float
+    height: float
 
 
 @dataclass(frozen=True)
@@ -85,9 +95,11 @@ class Crops:
     """Draws the batches of a training run.
 
     "random" sampling takes crops anywhere, at least the share `positives` of them around a point, of each class
-    as often; "grid" takes the paper's patches, side by side from the first pixel, empty ones too, in an order
-    shuffled each epoch.
+    as often, and of the others the share `hard` around one of the `alarms`, the higher ones more often; "grid" takes
+    the paper's patches, side by side from the first pixel, empty ones too, in an order shuffled each epoch.
     """
+
+    alarms: Sequence[Alarm] = ()
 
     def __init__(self, fields: Sequence[Field], config: Config, seed: int, classes: int = 1):
         self.fields, self.config, self.seed, self.classes = list(fields), config, seed, classes
@@ -145,6 +157,11 @@ class Crops:
             k = members[generator.integers(len(members))]
             owner = self.owners[k]
             corner = self.points[k] - generator.uniform(0.1, 0.9, 2) * side
+        elif self.config.hard and self.alarms and generator.random() < self.config.hard:
+            heights = np.array([alarm.height for alarm in self.alarms])
+            alarm = self.alarms[generator.choice(len(heights), p=heights / heights.sum())]
+            owner = alarm.field
+            corner = np.array([alarm.y, alarm.x]) - generator.uniform(0.1, 0.9, 2) * side
         else:
             owner = generator.choice(len(self.fields), p=self.areas / self.areas.sum())
             corner = generator.uniform(0, np.maximum(self._sides(owner) - side, 0) + 1)

@@ -20,7 +20,8 @@ from pointsense.errors import DataError
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector, factors, pick_device, rescaled, to_working
 from pointsense.learning.checkpoint import write_checkpoint
-from pointsense.learning.crops import Field
+from pointsense.learning.crops import Alarm, Field
+from pointsense.learning.mining import false_alarms
 from pointsense.learning.run_folder import (
     FEATURES,
     Checkpoint,
@@ -209,6 +210,7 @@ class _State:
     best_merit: float = -1.0
     best_step: int = 0
     rows: list[Row] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
 
 
 class _Course:
@@ -237,6 +239,8 @@ class _Course:
         """Go on from a checkpoint."""
         parts, values = stored
         self.state = _State(**values["state"])
+        self.state.alarms = [Alarm(*alarm) for alarm in self.state.alarms]
+        self.training.crops.alarms = self.state.alarms
         self.best = parts.pop("best")
         self.training.restore(parts)
         self.started = time.monotonic() - self.state.seconds
@@ -259,6 +263,7 @@ class _Course:
             if progress * checks >= self.state.checks_done + 1:
                 self.state.checks_done = int(progress * checks)
                 self._check()
+                self._mine()
                 self._save()
             self._step(progress)
             if not self.window and time.monotonic() - self.saved > CHECKPOINT_SECONDS:
@@ -293,6 +298,14 @@ class _Course:
         write_history(self.out, self.state.rows)
         self.check_seconds = time.monotonic() - begun
         self.told = 0.0
+
+    def _mine(self) -> None:
+        """Find out where the averaged network raises false alarms on the images that are fitted."""
+        network = self.training.averaged
+        if self.training.config.hard and isinstance(network, ProjectionNetwork):
+            fields, config = self.training.crops.fields, self.training.config
+            self.state.alarms = false_alarms(network, fields, config, self.detector.device)
+            self.training.crops.alarms = self.state.alarms
 
     def _close_row(self, f1: float | None = None) -> None:
         names = ("loss", "l2", "l1", "count")

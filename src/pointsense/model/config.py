@@ -98,6 +98,12 @@ class Config(BaseModel):
     margin: int = Field(
         -1, ge=-1, description="px along the borders of crops where nothing is learned; -1: from the radius"
     )
+    hard: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the other crops around false alarms, mined at each check (random)",
+    )
     flips: bool = True
     zoom: float = Field(
         1.0, ge=1, le=4, description="crops are enlarged or shrunk by up to this factor (random)"
