@@ -28,6 +28,8 @@ class Method:
         Families of tasks that it is compared on; all where it is empty.
     first_fold : bool
         Whether one fold of a family is enough.
+    ablation : bool
+        Whether it is the default with one choice changed, which is compared with the default on a few tasks.
     """
 
     title: str
@@ -37,9 +39,12 @@ class Method:
     seeds: int = 1
     families: tuple[str, ...] = ()
     first_fold: bool = False
+    ablation: bool = False
 
     def cells(self) -> list[tuple[str, int]]:
         """The tasks and seeds that the comparison asks for."""
+        if self.ablation:
+            return [(task, seed) for task in ABLATED for seed in range(self.seeds)]
         families = self.families or tuple(FAMILIES)
         return [
             (task, seed)
@@ -83,6 +88,28 @@ REPAIRS: dict[str, Any] = {
 REPAIRED: dict[str, Any] = LITERAL | REPAIRS
 PAPER = ("icpr2012", "mitos14_half")
 
+ABLATED = ("vgg_cells", "icpr2012-fold0")
+"""Tasks on which single choices are measured: dense objects, and rare ones."""
+
+CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
+    "margin0": ("crops learned from up to their borders", {"margin": 0}),
+    "zoom1": ("crops of one size", {"zoom": 1.0}),
+    "zoom125": ("crops enlarged and shrunk by a quarter", {"zoom": 1.25}),
+    "hard": ("half of the other crops around false alarms", {"hard": 0.5, "checks": 8}),
+    "hard-control": ("as many checks, no false alarms", {"checks": 8}),
+    "jitter0": ("no change of colours", {"jitter": 0.0}),
+    "ema0": ("no average of the weights", {"ema": 0.0}),
+    "views1": ("one view in prediction", {"views": 1}),
+    "views8": ("eight views in prediction", {"views": 8}),
+    "beta0": ("no count in the label", {"beta": 0.0}),
+    "gaussian": ("iid Gaussian sensing", {"sensing": "gaussian"}),
+    "filtered": ("filtered Gaussian sensing", {"sensing": "filtered"}),
+    "steps2": ("twice as many steps", {"steps": 6000}),
+    "l1-paper": ("end-to-end L1 term, rule (8)", {"alpha": 0.05, "backward": "paper"}),
+    "l1-exact": ("end-to-end L1 term, exact rule", {"alpha": 0.05, "backward": "exact"}),
+}
+"""What single choices change of the default, by name."""
+
 METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap"}, seeds=3),
@@ -107,4 +134,5 @@ METHODS = {
         REPAIRED | {"alpha": 0.1, "backward": "exact"},
         families=PAPER,
     ),
+    **{name: Method(title, settings=change, ablation=True) for name, (title, change) in CHANGES.items()},
 }

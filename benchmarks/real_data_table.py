@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from methods import METHODS, Method
+from methods import ABLATED, METHODS, Method
 from real_data import result_name
 from recovery_table import markdown
 from tasks import FAMILIES, TASKS
@@ -37,6 +37,7 @@ def render(results: dict[Cell, Result]) -> str:
     """The tables, as Markdown."""
     parts = [
         ("Scores on the `val` images", scores_table(results)),
+        ("One choice changed", ablation_table(results)),
         ("The same codes read by three decoders", decoders_table(results)),
         ("Every training", cells_table(results)),
     ]
@@ -46,8 +47,10 @@ def render(results: dict[Cell, Result]) -> str:
 def methods_of(family: str, results: dict[Cell, Result]) -> dict[str, Method]:
     """The methods that the comparison asks for on a family, and those that have results there all the same."""
     tasks = FAMILIES[family]
-    asked = {name: m for name, m in METHODS.items() if not m.families or family in m.families}
-    others = {name for task, name, _ in results if task in tasks and name not in asked}
+    asked = {
+        name: m for name, m in METHODS.items() if not m.ablation and (not m.families or family in m.families)
+    }
+    others = {name for task, name, _ in results if task in tasks and name not in METHODS}
     return asked | {name: METHODS.get(name, Method(name)) for name in sorted(others)}
 
 
@@ -75,7 +78,7 @@ def scores_table(results: dict[Cell, Result]) -> str:
             )
             for radius, scores in by_radius(there).items():
                 main = radius == f"{there[0]['radius_px']:g}"
-                difference = difference_to_baseline(name, cells, results) if main else ""
+                difference = difference_to(name, cells, results, BASELINE) if main else ""
                 rows.append(
                     (family, method.title + fold, trainings, radius, *scores_cells(scores, there, difference))
                 )
@@ -84,6 +87,39 @@ def scores_table(results: dict[Cell, Result]) -> str:
         for name, task in ((family, TASKS[tasks[0]]) for family, tasks in FAMILIES.items())
     ]
     return "\n".join([markdown(header, rows), "", *notes])
+
+
+def ablation_table(results: dict[Cell, Result]) -> str:
+    """What the default gains or loses with one choice changed, on `val` and on the selection part it is chosen by."""
+    header = ("set", "changed", "trainings", "F1", "to the default [95%]", "selection F1", "count MAE")
+    rows = []
+    for task in ABLATED:
+        for name, method in METHODS.items():
+            if name != "code" and not method.ablation:
+                continue
+            cells = sorted(cell for cell in results if cell[:2] == (task, name))
+            there = [results[cell] for cell in cells]
+            if not there:
+                rows.append((task, method.title, MISSING, *[""] * 4))
+                continue
+            mean = {
+                key: float(np.mean([one["scores"]["overall"][key] for one in there]))
+                for key in ("f1", "count_mae")
+            }
+            chosen_by = float(np.mean([one["training"]["f1"] for one in there]))
+            gain = difference_to(name, cells, results, "code")
+            rows.append(
+                (
+                    task,
+                    method.title,
+                    str(len(there)),
+                    number(mean["f1"], 3),
+                    gain,
+                    number(chosen_by, 3),
+                    number(mean["count_mae"], 2),
+                )
+            )
+    return markdown(header, rows)
 
 
 def by_radius(there: Sequence[Result]) -> dict[str, list[Result]]:
@@ -111,15 +147,15 @@ def scores_cells(scores: Sequence[Result], there: Sequence[Result], difference: 
     return (mean("f1", 3), seeds, difference, *rates)
 
 
-def difference_to_baseline(name: str, cells: Sequence[Cell], results: dict[Cell, Result]) -> str:
-    """Mean F1 minus that of the heat map in the same folds and seeds, with a paired 95% interval over images.
+def difference_to(name: str, cells: Sequence[Cell], results: dict[Cell, Result], baseline: str) -> str:
+    """Mean F1 minus that of another method in the same folds and seeds, with a paired 95% interval over images.
 
     Images are drawn anew in each fold, the same ones for all methods and seeds.
     """
     pairs = []
     for task, _, seed in cells:
-        ours, theirs = results.get((task, name, seed)), results.get((task, BASELINE, seed))
-        if ours and theirs and name != BASELINE and set(ours["images"]) == set(theirs["images"]):
+        ours, theirs = results.get((task, name, seed)), results.get((task, baseline, seed))
+        if ours and theirs and name != baseline and set(ours["images"]) == set(theirs["images"]):
             pairs.append((task, ours["images"], theirs["images"]))
     if not pairs:
         return ""

@@ -45,7 +45,7 @@ def result(name="vgg_cells", method="code", f1=0.97, seed=0):
         "date": "2020-01-02",
         "versions": {"pointsense": "0.1.0"},
         "hardware": {"device": "cpu", "cpu": "a processor", "threads": 2},
-        "training": {"seconds": 90.0, "steps": 100},
+        "training": {"seconds": 90.0, "steps": 100, "f1": 0.88},
         "seconds_per_image": 0.25,
         "code": {"ratio": 0.42},
         "scores": scores(f1),
@@ -196,6 +196,18 @@ def test_a_further_radius_and_method_get_lines_of_their_own(real_data, tables, t
     page = tables.render(tables.read_results(written(real_data, tmp_path / "results", one, seeded)))
     assert "| icpr2012 | pointsense | 1 of 12 | 32.6 | 0.600 |" in page
     assert "| icpr2012 | wide | 1 of " in page
+
+
+def test_single_choices_are_compared_with_the_default(real_data, tables, tmp_path):
+    without = result(method="margin0", f1=0.5)
+    without["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
+    page = tables.render(tables.read_results(written(real_data, tmp_path / "results", result(), without)))
+    assert "| vgg_cells | pointsense | 1 | 0.970 |  | 0.880 | 2.50 |" in page
+    line = (
+        "| vgg_cells | crops learned from up to their borders | 1 | 0.500 | -0.200 [-0.333, +0.000] | 0.880 |"
+    )
+    assert line in page
+    assert "| icpr2012-fold0 | crops of one size | missing |" in page
 
 
 def test_results_of_other_sets_are_left_out(real_data, tables, tmp_path):
