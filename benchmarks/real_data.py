@@ -41,7 +41,7 @@ from tasks import SMOKE, TASKS, Task, data_folder, select_tasks
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
-    from pointsense.learning.fit import Progress
+    from pointsense.learning.course import Progress
     from pointsense.model.config import Config
 
 REPORT_SECONDS = 30.0

@@ -13,7 +13,7 @@ from torch import Tensor
 from peers.peer import Found, Image, Problem
 from pointsense.datasets import Sample, check_points_inside
 from pointsense.images import InputContract, read_image
-from pointsense.inference.detector import factors, rescaled, to_image, to_working
+from pointsense.inference.scaling import factors, rescaled, to_image, to_working
 from pointsense.learning.crops import Batch, Field
 
 

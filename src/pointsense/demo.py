@@ -19,6 +19,7 @@ from pointsense.evaluation.log_baseline import LogDetector, fit_log
 from pointsense.evaluation.report import HEADER
 from pointsense.images import read_image
 from pointsense.inference.detector import Detector
+from pointsense.inference.explain import explain
 from pointsense.learning import fit
 from pointsense.model.config import override
 from pointsense.model.presets import preset
@@ -29,7 +30,7 @@ from pointsense.reporting.curves import draw_history, draw_threshold_curve
 from pointsense.writing import write_json
 
 if TYPE_CHECKING:
-    from pointsense.learning.fit import Progress
+    from pointsense.learning.course import Progress
 
 MINUTES = 3.0
 """Of training, on 2 CPU cores."""
@@ -197,7 +198,7 @@ def _held_out(images: dict[str, np.ndarray], dataset: Dataset, scores: Report, l
 
 def _code(images: dict[str, np.ndarray], dataset: Dataset, detector: Detector) -> Section:
     """The paper's fig. 6 for the window with the most cells among those in the middle of the images."""
-    seen = {sample.name: detector.explain(images[sample.name], sample.points) for sample in dataset.val}
+    seen = {sample.name: explain(detector, images[sample.name], sample.points) for sample in dataset.val}
     name = max(seen, key=lambda name: len(seen[name]["truth"]))
     view = seen[name]
     figure = draw_code(

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
-from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import DataError, UsageError
 from pointsense.images import InputContract
 from pointsense.inference.bundled import find_model
-from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows, to_cells
-from pointsense.inference.off_grid import recover_measure
+from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
 from pointsense.inference.patches import predict_patches
+from pointsense.inference.scaling import factors, rescaled, to_image
 from pointsense.inference.size import estimate_diameter
+from pointsense.inference.storage import Stored, read_model, write_model
 from pointsense.inference.tiles import Tile, receptive_radius, tiles, without_seam_doubles
 from pointsense.model.classes import PointClass, Reading
-from pointsense.model.config import Config, override
-from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork, build_network
+from pointsense.model.config import Config
+from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork
 from pointsense.points import Detections
-from pointsense.writing import replacing, write_json
-
-FORMAT = 2
-"""Version of the model folder; others are refused."""
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
 
 FARTHEST = 16.0
 """Most by which an image is enlarged or shrunk to bring its objects to the size of the training's."""
@@ -61,31 +51,6 @@ def pick_device(name: str = "auto") -> torch.device:
     if not there[name.split(":")[0]]:
         raise UsageError(f"there is no device '{name}' on this machine; use --device auto or cpu")
     return torch.device(name)
-
-
-def factors(shape: tuple[int, ...], scale: float) -> npt.NDArray[np.float64]:
-    """Working px an image px, in y and x, of an image (H, W): `scale`, but for rounding to whole pixels."""
-    sides = np.array(shape[:2])
-    return np.maximum(1, np.round(sides * scale)) / sides
-
-
-def rescaled(image: Tensor, scale: float) -> Tensor:
-    """An image (C, H, W) in working px."""
-    if scale == 1:
-        return image
-    H, W = image.shape[1:]
-    size = [max(1, round(H * scale)), max(1, round(W * scale))]
-    return F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=scale < 1)[0]
-
-
-def to_working(points: npt.NDArray[Any], scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Image px to working px; both have the origin in the centre of the first pixel."""
-    return (np.asarray(points, dtype=np.float64) + 0.5) * scale - 0.5
-
-
-def to_image(points: npt.NDArray[Any], scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The inverse of `to_working`."""
-    return (np.asarray(points, dtype=np.float64) + 0.5) / scale - 0.5
 
 
 @dataclass(frozen=True)
@@ -343,73 +308,6 @@ class Detector:
             spread=found.spread[order] / working,
         )
 
-    def explain(self, image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, Any]:
-        """What the axes see, of the first class, in the window around the middle of an image: the paper's fig. 6.
-
-        Parameters
-        ----------
-        image : array, (H, W) or (H, W, C)
-        truth : array, (N, 2)
-            Annotated points in px of the image.
-
-        Returns
-        -------
-        dict
-            ``box`` (top, left, bottom, right) of the window in image px; ``axes``, one dict an axis: name,
-            signal_true, signal_recovered (n,), measurement_true, measurement_predicted (m,); ``points`` and
-            ``truth`` in the window, ``candidates`` (V, 2), where each axis would put each point, and
-            ``candidate_axis`` (V,); all in px of the window.
-        """
-        assert isinstance(self.network, ProjectionNetwork)
-        code, config = self.network.code, self.config
-        prepared = self.prepare(image)
-        below, right = (-side % self.step for side in prepared.shape[1:])
-        codes = self.map(F.pad(prepared[None], (0, right, 0, below), mode="replicate")[0])[0][0]
-        measure = recover_measure(code, codes, self.classes[0].reading)
-        certain = measure.masses >= self.classes[0].threshold
-        lattice = (codes.shape[1], codes.shape[2])
-        cells = to_cells(
-            torch.from_numpy(to_working(truth, factors(np.shape(image), config.scale))).to(codes),
-            config.stride,
-        )
-        i, j = lattice[0] // 2, lattice[1] // 2
-        true = code.signals(cells, torch.ones(len(cells), device=codes.device), lattice)
-        seen = code.signals(measure.positions[certain], measure.masses[certain], lattice)
-        k = i * lattice[1] + j
-        predicted = code.per_axis(codes[None])[0, k]
-        angles = [180 * number / config.axes for number in range(config.axes)]
-        axes = [
-            {
-                "name": f"axis {number + 1} ({angles[number]:.0f}°)",
-                "signal_true": true[k, number].cpu().numpy(),
-                "signal_recovered": seen[k, number].cpu().numpy(),
-                "measurement_true": (code.sensing_matrix @ true[k, number]).cpu().numpy(),
-                "measurement_predicted": predicted[number].cpu().numpy(),
-            }
-            for number in range(config.axes)
-        ]
-        first = np.array([i, j]) * code.hop - code.margin
-        pixel = config.stride / config.scale
-
-        def in_window(positions: Tensor) -> npt.NDArray[np.float64]:
-            return (positions.cpu().numpy() - first + 0.5) * pixel - 0.5
-
-        moved = measure.positions[:, None] + measure.axis_offsets.clamp(-3, 3)[..., None] * code.directions
-        votes = certain[:, None] & (measure.axis_masses >= measure.masses[:, None] / 2)
-        candidates, points = in_window(moved[votes]), in_window(measure.positions[certain])
-        side = code.window * pixel
-        inside = [np.all((p >= -0.5) & (p < side - 0.5), axis=1) for p in (candidates, points)]
-        box = [round(v * pixel) for v in (*first, *(first + code.window))]
-        labels = in_window(cells)
-        return {
-            "box": tuple(box),
-            "axes": axes,
-            "points": points[inside[1]],
-            "truth": labels[np.all((labels >= -0.5) & (labels < side - 0.5), axis=1)],
-            "candidates": candidates[inside[0]],
-            "candidate_axis": votes.nonzero()[:, 1].cpu().numpy()[inside[0]],
-        }
-
     def save(self, folder: Path | str, *, half: bool = False) -> None:
         """Write the configuration and the weights to `folder`, each all or nothing; `half` halves the weights' size.
 
@@ -418,23 +316,8 @@ class Detector:
         DataError
             If they cannot be written.
         """
-        folder = Path(folder)
-        tensors = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
-        if half:
-            tensors = {
-                n: value.half() if value.is_floating_point() else value for n, value in tensors.items()
-            }
-        with replacing(folder / WEIGHTS) as temporary:
-            temporary.write_bytes(save(tensors))
-        write_json(
-            folder / CONFIG,
-            {
-                "format": FORMAT,
-                "classes": [asdict(kind) for kind in self.classes],
-                "um_per_px": self.um_per_px,
-                "input": self.contract.to_dict(),
-                "settings": self.config.model_dump(),
-            },
+        write_model(
+            Path(folder), Stored(self.network, self.config, self.contract, self.classes, self.um_per_px), half
         )
 
     @classmethod
@@ -449,49 +332,5 @@ class Detector:
             If the device is not there.
         """
         where = pick_device(device)
-        folder = find_model(folder)
-        stored = _stored(folder)
-        try:
-            config = override(Config(), stored["settings"])
-            contract = InputContract.from_dict(stored["input"])
-            classes = tuple(
-                PointClass(**kind | {"reading": Reading(**kind["reading"])}) for kind in stored["classes"]
-            )
-        except (UsageError, KeyError, TypeError) as error:
-            raise DataError(f"{folder / CONFIG} is damaged: {error}") from error
-        network = build_network(config, contract.channels, len(classes), load=False)
-        try:
-            with safe_open(folder / WEIGHTS, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise DataError(
-                f"{folder / WEIGHTS} cannot be read ({error}); the file is missing or cut short: copy the model again"
-            ) from error
-        try:
-            network.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise DataError(
-                f"{folder / WEIGHTS} does not fit {CONFIG} beside it ({str(error).splitlines()[-1].strip()}); "
-                "copy both files of the model again"
-            ) from error
-        return cls(network, config, contract, classes, stored.get("um_per_px"), where)
-
-
-def _stored(folder: Path) -> dict[str, Any]:
-    try:
-        stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{folder} holds no {CONFIG}: it is no model, or its training never finished"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / CONFIG} cannot be read ({error}); copy the model again") from error
-    if not isinstance(stored, dict) or not isinstance(stored.get("format"), int):
-        raise DataError(f"{folder / CONFIG} is no model configuration of pointsense")
-    if stored["format"] != FORMAT:
-        newer = stored["format"] > FORMAT
-        raise DataError(
-            f"{folder} was written by {'a newer' if newer else 'an older'} pointsense (format {stored['format']}, "
-            f"this one reads {FORMAT}); {'update pointsense' if newer else 'train the model again'}"
-        )
-    return stored
+        stored = read_model(find_model(folder))
+        return cls(stored.network, stored.config, stored.contract, stored.classes, stored.um_per_px, where)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 if TYPE_CHECKING:
-    from pointsense.learning.fit import Progress
+    from pointsense.learning.course import Progress
 
 SECONDS_BETWEEN_LINES = 15.0
 

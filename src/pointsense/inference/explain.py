@@ -1,0 +1,89 @@
+"""What the observation axes of a trained detector see: the matter of the paper's fig. 6."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pointsense.inference.decode import to_cells
+from pointsense.inference.off_grid import recover_measure
+from pointsense.inference.scaling import factors, to_working
+from pointsense.model.network import ProjectionNetwork
+
+if TYPE_CHECKING:
+    from pointsense.inference.detector import Detector
+
+
+def explain(detector: Detector, image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, Any]:
+    """What the axes see, of the first class, in the window around the middle of an image: the paper's fig. 6.
+
+    Parameters
+    ----------
+    detector : Detector
+        With a projection head.
+    image : array, (H, W) or (H, W, C)
+    truth : array, (N, 2)
+        Annotated points in px of the image.
+
+    Returns
+    -------
+    dict
+        ``box`` (top, left, bottom, right) of the window in image px; ``axes``, one dict an axis: name,
+        signal_true, signal_recovered (n,), measurement_true, measurement_predicted (m,); ``points`` and
+        ``truth`` in the window, ``candidates`` (V, 2), where each axis would put each point, and
+        ``candidate_axis`` (V,); all in px of the window.
+    """
+    assert isinstance(detector.network, ProjectionNetwork)
+    code, config = detector.network.code, detector.config
+    prepared = detector.prepare(image)
+    below, right = (-side % detector.step for side in prepared.shape[1:])
+    codes = detector.map(F.pad(prepared[None], (0, right, 0, below), mode="replicate")[0])[0][0]
+    measure = recover_measure(code, codes, detector.classes[0].reading)
+    certain = measure.masses >= detector.classes[0].threshold
+    lattice = (codes.shape[1], codes.shape[2])
+    cells = to_cells(
+        torch.from_numpy(to_working(truth, factors(np.shape(image), config.scale))).to(codes),
+        config.stride,
+    )
+    i, j = lattice[0] // 2, lattice[1] // 2
+    true = code.signals(cells, torch.ones(len(cells), device=codes.device), lattice)
+    seen = code.signals(measure.positions[certain], measure.masses[certain], lattice)
+    k = i * lattice[1] + j
+    predicted = code.per_axis(codes[None])[0, k]
+    angles = [180 * number / config.axes for number in range(config.axes)]
+    axes = [
+        {
+            "name": f"axis {number + 1} ({angles[number]:.0f}°)",
+            "signal_true": true[k, number].cpu().numpy(),
+            "signal_recovered": seen[k, number].cpu().numpy(),
+            "measurement_true": (code.sensing_matrix @ true[k, number]).cpu().numpy(),
+            "measurement_predicted": predicted[number].cpu().numpy(),
+        }
+        for number in range(config.axes)
+    ]
+    first = np.array([i, j]) * code.hop - code.margin
+    pixel = config.stride / config.scale
+
+    def in_window(positions: Tensor) -> npt.NDArray[np.float64]:
+        return (positions.cpu().numpy() - first + 0.5) * pixel - 0.5
+
+    moved = measure.positions[:, None] + measure.axis_offsets.clamp(-3, 3)[..., None] * code.directions
+    votes = certain[:, None] & (measure.axis_masses >= measure.masses[:, None] / 2)
+    candidates, points = in_window(moved[votes]), in_window(measure.positions[certain])
+    side = code.window * pixel
+    inside = [np.all((p >= -0.5) & (p < side - 0.5), axis=1) for p in (candidates, points)]
+    box = [round(v * pixel) for v in (*first, *(first + code.window))]
+    labels = in_window(cells)
+    return {
+        "box": tuple(box),
+        "axes": axes,
+        "points": points[inside[1]],
+        "truth": labels[np.all((labels >= -0.5) & (labels < side - 0.5), axis=1)],
+        "candidates": candidates[inside[0]],
+        "candidate_axis": votes.nonzero()[:, 1].cpu().numpy()[inside[0]],
+    }

@@ -1,0 +1,181 @@
+"""A training on its way: steps, checks on the selection part, checkpoints and reports."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointsense.errors import DataError
+from pointsense.inference.detector import Detector
+from pointsense.learning.checkpoint import write_checkpoint
+from pointsense.learning.crops import Alarm
+from pointsense.learning.mining import false_alarms
+from pointsense.learning.run_folder import Checkpoint, Row, write_history
+from pointsense.learning.selection import Selection
+from pointsense.learning.training import Training
+from pointsense.model.network import ProjectionNetwork
+
+CHECK_BLUR = 0.5
+"""Cells: the blur with which the checks during training decode; the last one tries all readings."""
+
+ROW_STEPS = 20
+"""Steps averaged in a row of history.csv."""
+
+CHECKPOINT_SECONDS = 20.0
+
+LAST_CHECK = 3.0
+"""How much longer than a check during training the last one takes, which tries every reading."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands."""
+
+    step: int
+    steps: int
+    loss: float
+    selection_f1: float | None
+    seconds: float
+    seconds_left: float
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass
+class State:
+    """What a checkpoint keeps beside the tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    checks_done: int = 0
+    best_merit: float = -1.0
+    best_step: int = 0
+    rows: list[Row] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
+
+
+class Course:
+    """A training, from its first step or from a checkpoint to its last check."""
+
+    def __init__(
+        self,
+        out: Path,
+        request: dict[str, Any],
+        training: Training,
+        detector: Detector,
+        selection: Selection,
+        time_limit: float | None,
+        report: Report | None,
+    ):
+        self.out, self.request, self.training = out, request, training
+        self.detector, self.selection, self.report = detector, selection, report
+        self.limit = math.inf if time_limit is None else 60 * time_limit
+        self.state = State()
+        self.best = {name: value.clone() for name, value in training.tensors("averaged").items()}
+        self.window: list[dict[str, float]] = []
+        self.check_seconds = 0.0
+        self.started = self.saved = self.told = time.monotonic()
+
+    def restore(self, stored: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        parts, values = stored
+        self.state = State(**values["state"])
+        self.state.alarms = [Alarm(*alarm) for alarm in self.state.alarms]
+        self.training.crops.alarms = self.state.alarms
+        self.best = parts.pop("best")
+        self.training.restore(parts)
+        self.started = time.monotonic() - self.state.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, earlier parts included."""
+        return time.monotonic() - self.started
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, by steps or by the clock, which leaves time for the last check."""
+        for_steps = max(self.limit - LAST_CHECK * self.check_seconds, 1e-9)
+        return max(self.state.step / self.training.config.steps, self.seconds / for_steps)
+
+    def run(self) -> None:
+        """Step after step to the end; the last check is done, and `best` holds the weights to keep."""
+        checks = self.training.config.checks
+        while (progress := self.progress) < 1:
+            if progress * checks >= self.state.checks_done + 1:
+                self.state.checks_done = int(progress * checks)
+                self._check()
+                self._mine()
+                self._save()
+            self._step(progress)
+            if not self.window and time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                self._save()
+            if self.report and self.window and time.monotonic() - self.told > 1:
+                self.report(self._told())
+        self._check()
+
+    def _step(self, progress: float) -> None:
+        terms = self.training.step(self.state.step, progress)
+        self.state.step += 1
+        if not math.isfinite(terms["loss"]):
+            raise DataError(
+                f"the loss became {terms['loss']} at step {self.state.step}; lower learning_rate with --set"
+            )
+        self.window.append(terms)
+        if len(self.window) == ROW_STEPS:
+            self._close_row()
+
+    def _check(self) -> None:
+        """Score the averaged weights; keep them if they are the best so far."""
+        begun = time.monotonic()
+        choices = self.selection.choose(self.detector, [CHECK_BLUR])
+        merit = float(np.mean([choice.merit for choice in choices]))
+        # The latest of those that are as good as the best to a standard error: on few points chance looks good.
+        if merit >= self.state.best_merit - self.selection.mean_error:
+            self.state.best_merit = max(merit, self.state.best_merit)
+            self.state.best_step = self.state.step
+            averaged = self.training.tensors("averaged")
+            self.best = {name: value.clone() for name, value in averaged.items()}
+        self._close_row(float(np.mean([choice.threshold.f1 for choice in choices])))
+        write_history(self.out, self.state.rows)
+        self.check_seconds = time.monotonic() - begun
+        self.told = 0.0
+
+    def _mine(self) -> None:
+        """Find out where the averaged network raises false alarms on the images that are fitted."""
+        network = self.training.averaged
+        if self.training.config.hard and isinstance(network, ProjectionNetwork):
+            fields, config = self.training.crops.fields, self.training.config
+            self.state.alarms = false_alarms(network, fields, config, self.detector.device)
+            self.training.crops.alarms = self.state.alarms
+
+    def _close_row(self, f1: float | None = None) -> None:
+        names = ("loss", "l2", "l1", "count")
+        means = {
+            name: float(np.mean([w[name] for w in self.window])) if self.window else None for name in names
+        }
+        self.state.rows.append(
+            {"step": self.state.step, **means, "selection_f1": f1, "seconds": round(self.seconds, 1)}
+        )
+        self.window = []
+
+    def _save(self) -> None:
+        self.state.seconds = self.seconds
+        parts = {name: self.training.tensors(name) for name in ("network", "averaged", "optimizer")}
+        write_checkpoint(
+            self.out, parts | {"best": self.best}, {"request": self.request, "state": asdict(self.state)}
+        )
+        self.saved = time.monotonic()
+
+    def _told(self) -> Progress:
+        self.told = time.monotonic()
+        left = min(self.seconds * (1 / max(self.progress, 1e-3) - 1), self.limit)
+        f1s = [row["selection_f1"] for row in self.state.rows if row["selection_f1"] is not None]
+        steps, loss = self.training.config.steps, self.window[-1]["loss"]
+        return Progress(self.state.step, steps, loss, f1s[-1] if f1s else None, self.seconds, left)
