@@ -116,6 +116,59 @@ def test_wrong_classes_and_radii_are_refused(one_error, data, run, tmp_path):  #
     assert "the model finds no 'grey'" in one_error("evaluate", data, "-m", run, "--class", "grey")[1]
 
 
+def test_other_options_do_not_go_on_with_a_finished_training(one_error, data, run):  # noqa: F811
+    arguments = ("train", data, "--out", run, "--class", "dark", "--resume", "--device", "cpu")
+    assert "was started with other settings and classes" in one_error(*arguments)[1]
+
+
+def test_tables_with_classes_are_scored_class_by_class(cli, data, run, tmp_path):  # noqa: F811
+    out = tmp_path / "out"
+    assert cli("predict", data / "images", "-m", run, "--device", "cpu", "--out", out)[0] == 0
+    code, said, _ = cli("evaluate", data, "--predictions", out)
+    assert code == 0
+    assert "F1 of bright" in said
+    (out / "7.csv").write_text("y,x,score,class\n1,1,1,grey\n")
+    (out / "6.csv").write_text("y,x,score,class\n1,1,1,grey\n")
+    code, said, err = cli("evaluate", data, "--predictions", out, "--radius", "3")
+    assert "of the class grey, the points of bright, dark: all count as one kind" in " ".join(err)
+
+
+def test_pictures_of_predictions_are_not_predicted(cli, one_error, data, run, tmp_path):  # noqa: F811
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.png").write_bytes((data / "images" / "0.png").read_bytes())
+    arguments = ("predict", images, "-m", run, "--device", "cpu", "--overlay", "--out", images / "out")
+    for overwrite in ((), ("--overwrite",)):
+        code, said, _ = cli(*arguments, *overwrite)
+        assert code == 0
+        assert "1 of 1 images done" in said
+    arguments = ("predict", images / "out", "-m", run, "--out", tmp_path / "again")
+    assert "pictures of earlier predictions alone" in one_error(*arguments)[1]
+
+
+@pytest.mark.parametrize(
+    ("convert", "error"),
+    [(lambda a: a / 255.0, None), (lambda a: a.astype(np.int64), None), (lambda a: a - 300.0 * 1j, "pixels")],
+)
+def test_arrays_of_any_numbers_are_taken_or_refused(run, convert, error):
+    image = convert(spots(np.random.default_rng(3))[0])
+    detector = Detector.load(run, device="cpu")
+    if error:
+        with pytest.raises(DataError, match=error):
+            detector.predict(image)
+    else:
+        assert detector.predict(image).points.shape[1] == 2
+    with pytest.raises(UsageError, match="--diameter is wide, expected a positive number of pixels, or auto"):
+        detector.predict(np.zeros((64, 64), np.uint8), diameter="wide")
+
+
+def test_few_counts_of_a_deep_image_are_stretched():
+    image = np.random.default_rng(0).integers(0, 250, (60, 60, 1)).astype(np.uint8)
+    contract = InputContract.from_images([image, image // 8])
+    shallow = contract.apply(image.astype(np.uint16))  # 8 bits in a 16-bit file
+    np.testing.assert_allclose(shallow, contract.apply(image), atol=0.01)
+
+
 def test_classes_to_score(data):
     dataset = load_dataset(data)
     assert classes_of(dataset, ["bright", "dark"], []) == ["bright", "dark"]

@@ -33,7 +33,7 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DIR.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files of the same names in DIR.")]
 Radius = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,7 +54,13 @@ SplitFile = Annotated[
 ValFold = Annotated[int | None, typer.Option(metavar="K", help="The fold of --split-file that is val.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Threshold = Annotated[
-    float | None, typer.Option("--threshold", "-t", metavar="T", help="Least score; else the model's own.")
+    float | None,
+    typer.Option(
+        "--threshold",
+        "-t",
+        metavar="T",
+        help="Least score, of all classes alike; else the model's own for each.",
+    ),
 ]
 Tile = Annotated[
     int,
@@ -294,14 +300,17 @@ def evaluate(
         detector = Detector.load(model, device=device)
         of_model = {kind.name: kind.radius for kind in detector.classes}
         print(f"device: {detector.device}", flush=True)
-    names = found_by.classes_of(dataset, list(of_model), class_names or [])
+    found: found_by.Found = {}
+    if predictions is not None:
+        found = found_by.found_in_folder(samples, data, predictions, threshold=threshold)
+        of_tables = found_by.class_names_of(found)
+    names = found_by.classes_of(
+        dataset, of_tables if predictions is not None else list(of_model), class_names or []
+    )
     radii = radii_of_classes(dataset, names, radius or [], of_model)
     print(f"{len(samples)} {split} images; match radius {_listed(radii)}", flush=True)
     if model is not None:
         found = found_by.found_by_model(samples, detector, threshold=threshold, tile=tile)
-    else:
-        assert predictions is not None
-        found = found_by.found_in_folder(samples, data, predictions, threshold=threshold)
     console = Console()
     console.width = max(console.width, 100)
     reports = {}

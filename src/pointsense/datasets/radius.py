@@ -105,7 +105,7 @@ def radii_of_classes(
     """
     radii = parse_radii(given)
     if strange := [name for name in radii if name and name not in names]:
-        known = ", ".join(filter(None, names)) or "not told apart (--class or --each-class does so)"
+        known = ", ".join(filter(None, names)) or "not told apart; choose them with --class"
         raise UsageError(f"--radius names the class '{strange[0]}', but the classes here are: {known}")
     for name in filter(None, names):
         dataset.only(name)  # fails where no point is of that class
@@ -155,10 +155,10 @@ def match_radius(
         return of_model, "the model's own"
     estimate = estimate_radius(dataset.only(class_name) if class_name else dataset)
     if estimate is None:
-        of = f" of {class_name}" if class_name else ""
+        of, to = (f" of {class_name}", f"{class_name}=PX") if class_name else ("", "PX")
         raise UsageError(
             f"the match radius{of} is not known, and the points of {dataset.root} are too few or too far apart to "
-            "estimate it: give --radius PX, how far from its annotation a detection may lie (about an object's "
+            f"estimate it: give --radius {to}, how far from its annotation a detection may lie (about an object's "
             'radius), or write {"radius_px": PX} to dataset.json'
         )
     return estimate, "estimated from the spacing of the points"

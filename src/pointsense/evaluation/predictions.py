@@ -61,13 +61,14 @@ def classes_of(dataset: Dataset, of_model: Sequence[str], given: Sequence[str]) 
         return list(given)
     known = dataset.class_names
     common = [name for name in of_model if name in known]
-    if len(of_model) > 1:
-        if not common:
-            log.warning(
-                "the points have none of the model's classes (%s): all are one kind", ", ".join(of_model)
-            )
-        elif alone := sorted(set(known).symmetric_difference(of_model)):
-            log.warning("not scored, as only the model or only the data know them: %s", ", ".join(alone))
+    if max(len(known), len(of_model)) > 1 and not common and any(of_model):
+        log.warning(
+            "the detections are of the class %s, the points %s: all count as one kind",
+            ", ".join(filter(None, of_model)),
+            f"of {', '.join(known)}" if known else "without a class",
+        )
+    elif len(of_model) > 1 and (alone := sorted(set(known).symmetric_difference(of_model))):
+        log.warning("not scored, as only the model or only the data know them: %s", ", ".join(alone))
     return common if max(len(known), len(of_model)) > 1 and common else [""]
 
 
@@ -131,6 +132,12 @@ def found_in_folder(
             folder, len(missing), len(samples), ", ".join(missing[:3]), ", ..." if missing[3:] else "",
         )  # fmt: skip
     return found
+
+
+def class_names_of(found: Found) -> list[str]:
+    """The classes that occur among detections, sorted; without the empty one."""
+    names = {str(name) for one in found.values() if one is not None for name in set(one.classes)}
+    return sorted(names - {""})
 
 
 def cases_of(samples: Iterable[Sample], found: Found, class_name: str = "") -> list[Case]:

@@ -34,8 +34,9 @@ OWN_PERCENTILES = (1.0, 99.8)
 UNLIKE = 2.0
 """Images whose contrasts differ by more than this factor, the rarest ones left out, have levels of their own."""
 
-FAINTEST = 0.03
-"""Least contrast that is stretched, as a share of the training images': noise alone is not an image."""
+FAINTEST, FEWEST = 0.03, 64.0
+"""Least contrast that is stretched, as a share of the training images', or in counts of an image of more bits, which
+may use few of them: noise alone is not an image."""
 
 DARK = 0.2
 """Median of an image in its own levels below which it is mostly background, as fluorescence is."""
@@ -221,8 +222,8 @@ class InputContract(BaseModel):
                 self.dtype,
             )
 
-    def _levels_of(self, values: npt.NDArray[np.float32]) -> tuple[Array, Array]:
-        """What becomes 0 and 1 in an image (H, W, C) in the numbers of `dtype`."""
+    def _levels_of(self, values: npt.NDArray[np.float32], kind: str) -> tuple[Array, Array]:
+        """What becomes 0 and 1 in an image (H, W, C) in the numbers of `dtype`; it came as `kind`."""
         low, high = (np.array(level, np.float32) for level in (self.low, self.high))
         if self.levels == "fixed":
             return low, high
@@ -231,6 +232,8 @@ class InputContract(BaseModel):
             pixels = pixels[np.random.default_rng(0).integers(0, len(pixels), SAMPLED_PIXELS)]
         own = np.percentile(pixels, OWN_PERCENTILES)
         least = FAINTEST * float((high - low).max())
+        if kind == "uint16" and self.dtype == "uint8":
+            least = FEWEST * _full_range(self.dtype) / _full_range(kind)
         return np.array(own[0], np.float32), np.array(max(own[1], own[0] + least), np.float32)
 
     def apply(self, image: Array, name: str = "the image") -> npt.NDArray[np.float32]:
@@ -262,7 +265,7 @@ class InputContract(BaseModel):
             values = (values @ LUMINANCE)[:, :, None]
         elif self.channels == 3 and values.shape[2] == 1:
             values = np.repeat(values, 3, axis=2)
-        low, high = self._levels_of(values)
+        low, high = self._levels_of(values, str(image.dtype))
         scaled = np.clip((values - low) / (high - low), *CLIP)
         if self.stretch == "asinh":
             scaled = np.arcsinh(scaled / KNEE) / np.arcsinh(1 / KNEE)

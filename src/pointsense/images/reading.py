@@ -64,7 +64,7 @@ def read_image(path: Path | str) -> Array:
         raise
     except Exception as error:  # decoders raise whatever the damaged bytes lead them to
         raise DataError(f"cannot read the image {path}: {error}; it is damaged or truncated") from error
-    return _with_known_dtype(path, image)
+    return with_known_dtype(path, image)
 
 
 def _read_with_pillow(path: Path, start: bytes) -> Array:
@@ -178,7 +178,14 @@ def _without_alpha(path: Path, array: Array) -> Array:
     return array[:, :, :-1]
 
 
-def _with_known_dtype(path: Path, array: Array) -> Array:
+def with_known_dtype(path: Path | str, array: Array) -> Array:
+    """An array of any numbers as uint8, uint16 or float32; `path` is what messages call it.
+
+    Raises
+    ------
+    DataError
+        If its numbers do not fit, or are no numbers.
+    """
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind == "f":

@@ -16,6 +16,7 @@ from torch import Tensor
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import DataError, UsageError
 from pointsense.images import InputContract
+from pointsense.images.reading import with_known_dtype
 from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
 from pointsense.inference.patches import predict_patches
@@ -125,8 +126,8 @@ class Detector:
         """
         if diameter is None:
             return 1.0
-        if not 0 < diameter < math.inf:
-            raise UsageError(f"--diameter is {diameter:g}, expected a positive number of pixels")
+        if isinstance(diameter, str) or not 0 < diameter < math.inf:
+            raise UsageError(f"--diameter is {diameter}, expected a positive number of pixels, or auto")
         if not self.config.diameter:
             raise UsageError(
                 "the model does not know how large the objects were that it was trained on: train it with "
@@ -147,6 +148,7 @@ class Detector:
             image = image[:, :, None]
         if image.ndim != 3:
             raise DataError(f"{name} has the shape {image.shape}; expected (H, W) or (H, W, channels)")
+        image = with_known_dtype(name, image)
         return rescaled(torch.from_numpy(self.contract.apply(image, name)), self.config.scale * zoom)
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
 
 FORMATS = ("csv", "geojson")
+OVERLAY = ".overlay.png"
 
 Draw = Callable[[Path, npt.NDArray[Any], Detections, float], None]
 """Writes a picture of an image (H, W, C) and its detections to a path, given how much larger than in training an
@@ -83,17 +84,19 @@ def parse_diameter(text: str) -> float | Literal["auto"]:
 def plan_jobs(paths: Sequence[Path | str], out: Path | str, *, overwrite: bool = False) -> list[Job]:
     """The images that `paths` (files and folders) stand for, and where in `out` their results go.
 
-    Sub-folders are kept. Nothing is written.
+    Sub-folders are kept; what lies in `out` and overlays of earlier predictions are left out. Nothing is written.
 
     Raises
     ------
     DataError
-        If a path does not exist or a folder holds no image.
+        If a path does not exist or there is no image.
     UsageError
         If two images would write the same results; `out` is a file, or not empty without `overwrite`; or
         results would come to lie beside their image, where annotations of the same name may be.
     """
-    images = list_images(paths)
+    images = [(path, name) for path, name in list_images(paths) if not _made_here(path, Path(out))]
+    if not images:
+        raise DataError(f"there are pictures of earlier predictions alone; expected images: {paths[0]}")
     out = claim_folder(out, overwrite=overwrite)
     jobs = [Job(path, out / Path(name).with_suffix("")) for path, name in images]
     for job in jobs:
@@ -103,6 +106,11 @@ def plan_jobs(paths: Sequence[Path | str], out: Path | str, *, overwrite: bool =
                 "give another --out"
             )
     return jobs
+
+
+def _made_here(path: Path, out: Path) -> bool:
+    """Whether a picture is one that `predict` drew, or lies where it is going to write."""
+    return path.name.endswith(OVERLAY) or out.resolve() in path.resolve().parents
 
 
 def predict_files(
@@ -147,7 +155,7 @@ def predict_files(
             if "geojson" in formats:
                 detections.write_geojson(job.output(".geojson"))
             if draw is not None:
-                draw(job.output(".overlay.png"), image, detections, 1 / detector.zoom_of(size))
+                draw(job.output(OVERLAY), image, detections, 1 / detector.zoom_of(size))
         except DataError as error:
             yield Outcome(job, None, str(error))
         except (MemoryError, RuntimeError) as error:

@@ -12,12 +12,17 @@ def model_card(detector: Detector, metrics: dict[str, Any], dataset: Dataset) ->
     """README.md of a run folder: what the model is for, what it takes, how it was made and how good it is."""
     config, contract, chosen = detector.config, detector.contract, metrics["selection"]
     size = metrics["code"]
-    levels = "levels " + ", ".join(
+    ranges = dict.fromkeys(
         f"{low:g} to {high:g}" for low, high in zip(contract.low, contract.high, strict=True)
     )
+    levels = "levels " + ", ".join(ranges)
     if contract.levels == "image":
         levels = "each image stretched between its own 1 and 99.8 percentiles"
-    size_of = f"; typical diameter of an object {config.diameter:g} px" if config.diameter else ""
+    size_of = "Objects of another size in pixels need images rescaled accordingly."
+    if config.diameter:
+        size_of = (
+            f"Typical diameter of an object {config.diameter:g} px; give that of others with `--diameter PX`."
+        )
     pixel = f"{dataset.um_per_px:g} um" if dataset.um_per_px else "not stated"
     names = ", ".join(kind.name for kind in detector.classes)
     rows = "\n".join(
@@ -33,8 +38,7 @@ Finds {f"objects of the class {names}" if names else "objects"} as points (y, x)
 
 ## Input
 - channels: {contract.channels} (grey and RGB are converted into each other), type {contract.dtype}, {levels}
-- pixel size of the training images: {pixel}{size_of}. Objects of another size in pixels need `--diameter PX`, or
-  images rescaled accordingly.
+- pixel size of the training images: {pixel}. {size_of}
 
 ## How it was made
 - preset `{config.preset}`, backbone `{config.backbone}`{f" from {config.weights}" if config.weights else ""},

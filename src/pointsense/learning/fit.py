@@ -165,6 +165,7 @@ def train(
         "precision": precision,
         "seed": seed,
         "radius": radii,
+        "request": request,
     }
     finish_run(out, detector, metrics, course.state.rows, dataset)
     return metrics

@@ -51,19 +51,21 @@ def open_run(
         return None
     if not resume:
         raise UsageError(f"{out} is not empty; use --resume to go on with its training, or --overwrite")
-    if (out / METRICS).exists():
-        log.info("the training in %s is finished already", out)
-        return "finished"
-    stored = read_checkpoint(out)
-    if stored is None:
+    finished = (out / METRICS).exists()
+    stored = None if finished else read_checkpoint(out)
+    if not finished and stored is None:
         log.info("%s holds no checkpoint: the training starts at its first step", out)
         return None
-    if stored[1]["request"] != request:
-        differing = [key for key in request if stored[1]["request"].get(key) != request[key]]
+    asked = read_metrics(out).get("request") if stored is None else stored[1]["request"]
+    if asked != request:
+        differing = [key for key in request if asked is None or asked.get(key) != request[key]]
         raise UsageError(
             f"the training in {out} was started with other {' and '.join(differing)}; "
             "give the same options to --resume, or --overwrite"
         )
+    if finished:
+        log.info("the training in %s is finished already", out)
+        return "finished"
     return stored
 
 
