@@ -59,6 +59,20 @@ def test_a_good_set_has_no_finding(good):
     assert check(good) == []
 
 
+def test_radii_of_classes(good):
+    lines = (good / "points.csv").read_text().splitlines()
+    named = [f"{line},{'AB'[k % 2]}" for k, line in enumerate(lines[1:])]
+    (good / "points.csv").write_text("\n".join(["image,y,x,class", *named]) + "\n")
+    (good / "dataset.json").write_text('{"radius_px": {"A": 3, "a": 4}}')
+    first, second = (finding.message for finding in check(good))
+    assert (
+        first
+        == "dataset.json gives a match radius for a, and no point is of that class: the classes are A, B"
+    )
+    assert second.startswith("dataset.json gives no match radius for B: --each-class needs it")
+    assert check(good, radius=3.0)[1:] == []
+
+
 def test_all_errors_are_collected(good):
     (good / "images" / "0.png").write_bytes(b"")
     (good / "images" / "1.png").unlink()

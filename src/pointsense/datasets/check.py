@@ -99,6 +99,7 @@ def check(
         *_swapped(looked),
         *_mixed(looked),
         *_straddling_groups(dataset),
+        *_radii(dataset, radius),
         *_crowding(dataset, radius, window, capacity),
     ]
     return [Finding("error", message) for message in errors] + [
@@ -196,6 +197,22 @@ def _straddling_groups(dataset: Dataset) -> Iterator[str]:
         yield (
             f"{len(straddling)} of {len(splits)} groups are in more than one of {', '.join(names)} "
             f"({_some(straddling)}): scores will flatter; split by group"
+        )
+
+
+def _radii(dataset: Dataset, radius: float | None) -> Iterator[str]:
+    """What stands in the way of a match radius for all points, or for each class."""
+    known, occurring = set(dataset.radius_px), set(dataset.class_names)
+    if strange := sorted(known - occurring - {""}):
+        yield (
+            f"dataset.json gives a match radius for {_some(strange)}, and no point is of that class: "
+            f"{f'the classes are {_some(sorted(occurring))}' if occurring else 'the points have no class'}"
+        )
+    if radius is not None or "" in known:
+        return
+    if lacking := sorted(occurring - known) if known & occurring else []:
+        yield (
+            f"dataset.json gives no match radius for {_some(lacking)}: --each-class needs it, or --radius CLASS=PX"
         )
 
 

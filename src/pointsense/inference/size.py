@@ -6,40 +6,58 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
+    from pointsense.points import Detections
 
 ZOOMS = tuple(2.0 ** (step / 2) for step in range(-5, 3))
 """Enlargements that are tried, from a sixth to twice."""
 
-DOUBTFUL = 0.6
-"""Score below which a detection speaks against a size."""
-
-REGION = 1024
-"""px: side of the middle of an image that is looked at."""
+REGION, SMALLEST, LARGEST = 768, 32, 1536
+"""px: side of the middle of an image that is looked at; of that part, enlarged, at least and at most."""
 
 
 def estimate_diameter(detector: Detector, image: npt.NDArray[Any], name: str = "the image") -> float:
     """Typical diameter in px of the objects of an image (H, W[, C]).
 
-    Of several sizes that of most sure detections is taken, each counting by how much its score exceeds `DOUBTFUL`:
-    too small, objects are not told apart, too large, they fall to pieces of low scores. The answer is one of a few
-    sizes, half an octave apart; where nothing is found, that of the training.
+    Near the right size many objects are found, surely, and the same ones when the image is a little larger or
+    smaller; when it is too small they merge, when it is too large they fall to pieces, and each size finds others.
+    Of several sizes, half an octave apart, that of the largest
+
+        agreement with the neighbouring sizes squared * mean score * square root of the number of objects
+
+    is taken; where nothing is found, that of the training.
 
     Raises
     ------
     UsageError
         If the diameter of the training's objects is not known.
     """
-    detector.zoom_of(detector.config.diameter or 1.0)  # fails where the training's diameter is not known
+    known = detector.config.diameter
+    detector.zoom_of(known or 1.0)  # fails where it is not
     top, left = (max(0, (side - REGION) // 2) for side in image.shape[:2])
     region = image[top : top + REGION, left : left + REGION]
-    best, found = 0.0, 1.0
-    for zoom in sorted(ZOOMS, key=lambda zoom: abs(np.log(zoom))):
-        if min(region.shape[:2]) * zoom * detector.config.scale < detector.config.stride:
-            continue
-        scores = detector.predict(region, diameter=detector.config.diameter / zoom, name=name).scores
-        if (merit := float(np.sum(np.minimum(scores, 1.0) - DOUBTFUL))) > best:
-            best, found = merit, zoom
-    return detector.config.diameter / found
+    sides = np.array(region.shape[:2])
+    zooms = [
+        zoom for zoom in ZOOMS if (sides * zoom).min() >= SMALLEST and (sides * zoom).max() <= LARGEST
+    ] or [1.0]
+    found = [detector.predict(region, diameter=known / zoom, name=name) for zoom in zooms]
+    radius = min(kind.radius for kind in detector.classes)
+    merits = []
+    for k, (zoom, own) in enumerate(zip(zooms, found, strict=True)):
+        near = [_agreement(own, found[j], radius / zoom) for j in (k - 1, k + 1) if 0 <= j < len(zooms)]
+        sure = float(np.minimum(own.scores, 1).mean()) if len(own) else 0.0
+        merits.append(float(np.mean(near or [1.0])) ** 2 * sure * len(own) ** 0.5)
+    return known / zooms[int(np.argmax(merits))] if max(merits) > 0 else known
+
+
+def _agreement(first: Detections, second: Detections, reach: float) -> float:
+    """Share of the points of both that are each other's nearest, within `reach` px."""
+    if not len(first) or not len(second):
+        return 0.0
+    distance, there = cKDTree(second.points).query(first.points)
+    _, back = cKDTree(first.points).query(second.points)
+    mutual = (back[there] == np.arange(len(first))) & (distance < reach)
+    return 2 * float(mutual.sum()) / (len(first) + len(second))
