@@ -65,7 +65,7 @@ BUNDLES = {
         "Nuclei in fluorescence, H&E and bright field, grey or RGB.",
         "Kaggle 2018 Data Science Bowl, stage1_train with the community's mask fixes, centroids of the masks "
         "(Caicedo et al., Nat Methods 16, 2019)",
-        "CC0-1.0, as the data",
+        "CC0-1.0, as the data; the encoder began with ImageNet weights of MobileNetV2 (Apache-2.0)",
         "Mostly 2-D cultures: 303 of the 372 training images are fluorescence, 60 are stained tissue, 9 are bright "
         "field. Nuclei much larger or smaller than 18 px (see --diameter), confocal stacks and electron microscopy "
         "were not seen.",

@@ -23,7 +23,7 @@ def discs(diameter=18.0, side=300, spacing=45):
         for x in range(spacing // 2, side - spacing // 2, spacing):
             centre = np.array([y, x]) + generator.uniform(-5, 5, 2)
             distance = np.hypot(rows - centre[0], columns - centre[1])
-            image += 70 / (1 + np.exp(distance - diameter / 2))
+            image += 70 / (1 + np.exp((distance - diameter / 2).clip(max=50)))
             centres.append(centre)
     return (image + generator.normal(0, 1.5, image.shape)).clip(0, 255).astype(np.uint8), np.array(centres)
 
@@ -75,7 +75,7 @@ def test_nuclei_of_another_size_are_found_by_their_diameter():
     ("model", "folder", "least"),
     [
         ("nuclei", "dsb2018", {"nucleus": 0.85}),
-        ("blood", "bccd", {"WBC": 0.95, "RBC": 0.7, "Platelets": 0.7}),
+        ("blood", "bccd", {"WBC": 0.9, "RBC": 0.7, "Platelets": 0.7}),
     ],
 )
 def test_they_find_what_they_were_made_for(model, folder, least):
