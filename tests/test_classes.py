@@ -264,17 +264,6 @@ def test_images_of_unlike_contrast_have_levels_of_their_own():
     assert InputContract.from_dict(contract.to_dict()) == contract
 
 
-def test_what_is_dim_beside_something_bright_stays_visible():
-    dark = np.full((60, 60, 1), 4, np.uint8)
-    dark[10:20, 10:20], dark[40:50, 40:50] = 250, 14
-    contract = InputContract.from_images([dark, dark // 3])
-    assert (contract.levels, contract.stretch) == ("image", "asinh")
-    seen = contract.apply(dark)[0]
-    assert seen[0, 0] == pytest.approx(0, abs=0.01)
-    assert seen[15, 15] == pytest.approx(1, abs=0.01)
-    assert 0.1 < seen[45, 45] < 0.2  # a twenty-fifth of white
-
-
 def test_a_model_is_found_by_its_name_or_its_folder(run, monkeypatch, tmp_path):
     assert find_model(run) == run
     names = [model.name for model in bundled_models()]

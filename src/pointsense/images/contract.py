@@ -38,14 +38,7 @@ FAINTEST, FEWEST = 0.03, 64.0
 """Least contrast that is stretched, as a share of the training images', or in counts of an image of more bits, which
 may use few of them: noise alone is not an image."""
 
-DARK = 0.2
-"""Median of an image in its own levels below which it is mostly background, as fluorescence is."""
-
-KNEE = 0.1
-"""Share of white from which on "asinh" brings levels nearer to each other; below it they keep their distances."""
-
 Levels = Literal["fixed", "image"]
-Stretch = Literal["linear", "asinh"]
 
 
 class InputContract(BaseModel):
@@ -65,8 +58,6 @@ class InputContract(BaseModel):
     levels : "fixed" or "image"
         With "image" each image has levels of its own, its 1 and 99.8 percentiles over all channels. They are those of
         the whole image, whatever its tiles; a crop of it may have others.
-    stretch : "linear" or "asinh"
-        With "asinh" what is dim beside something bright stays visible: asinh(v / 0.1) / asinh(1 / 0.1) of the levels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +67,6 @@ class InputContract(BaseModel):
     low: tuple[float, ...]
     high: tuple[float, ...]
     levels: Levels = "fixed"
-    stretch: Stretch = "linear"
 
     @model_validator(mode="after")
     def _consistent(self) -> InputContract:
@@ -119,8 +109,7 @@ class InputContract(BaseModel):
         images the levels are the 0.1 and 99.9 percentiles of each channel over all images (of at most
         32,768 pixels an image, drawn with a fixed seed). Grey among RGB images counts as RGB, 8 bits among
         16 as 16. Unless `levels` are given, images have levels of their own where their contrasts are unlike:
-        where they differ by more than a factor of 2, the tenth of the images at either end left out. If most of
-        those are dark, levels are stretched by asinh, too.
+        where they differ by more than a factor of 2, the tenth of the images at either end left out.
 
         Raises
         ------
@@ -155,10 +144,6 @@ class InputContract(BaseModel):
             contrasts = [np.ptp(np.percentile(_rescaled(s, dtype), OWN_PERCENTILES)) for s in samples]
             faint, strong = np.percentile(contrasts, (10, 90))
             levels = "image" if strong > UNLIKE * faint else "fixed"
-        stretch: Stretch = "linear"
-        if levels == "image":
-            dark = [_median_level(_rescaled(s, dtype)) < DARK for s in samples]
-            stretch = "asinh" if np.mean(dark) > 0.5 else "linear"
         if dtype == "uint8":
             black, white = (0.0,) * channels, (255.0,) * channels
             return cls(
@@ -176,7 +161,6 @@ class InputContract(BaseModel):
             low=tuple(low.tolist()),
             high=tuple(high.tolist()),
             levels=levels,
-            stretch=stretch,
         )
 
     def check(self, image: Array, name: str = "the image") -> None:
@@ -267,15 +251,7 @@ class InputContract(BaseModel):
             values = np.repeat(values, 3, axis=2)
         low, high = self._levels_of(values, str(image.dtype))
         scaled = np.clip((values - low) / (high - low), *CLIP)
-        if self.stretch == "asinh":
-            scaled = np.arcsinh(scaled / KNEE) / np.arcsinh(1 / KNEE)
         return np.ascontiguousarray(np.moveaxis(scaled, 2, 0), dtype=np.float32)
-
-
-def _median_level(values: npt.NDArray[np.float32]) -> float:
-    """The median of pixels, from 0 at their 1 to 1 at their 99.8 percentile."""
-    low, median, high = np.percentile(values, (OWN_PERCENTILES[0], 50, OWN_PERCENTILES[1]))
-    return float((median - low) / max(high - low, 1e-9))
 
 
 def _full_range(dtype: str) -> float:
