@@ -146,9 +146,7 @@ class InputContract(BaseModel):
             levels = "image" if strong > UNLIKE * faint else "fixed"
         if dtype == "uint8":
             black, white = (0.0,) * channels, (255.0,) * channels
-            return cls(
-                channels=channels, dtype="uint8", low=black, high=white, levels=levels, stretch=stretch
-            )
+            return cls(channels=channels, dtype="uint8", low=black, high=white, levels=levels)
 
         pooled = np.concatenate(
             [np.broadcast_to(_rescaled(sample, dtype), (len(sample), channels)) for sample in samples]
