@@ -2,6 +2,7 @@
 
     python benchmarks/bundle.py nuclei        train on dsb2018, score, write src/pointsense/bundled/nuclei
     python benchmarks/bundle.py blood         train on bccd; a training that is there is not made again
+    python benchmarks/bundle.py --rescore nuclei blood      score again what is there
 
 The sets lie in the folder named by --data or by the environment variable POINTSENSE_DATA; only their `train` rows
 are learned from. Scores go to docs/results/bundled-NAME.json and, in short, into the model's card.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -30,11 +32,16 @@ from pointsense.inference.bundled import FOLDER
 from pointsense.inference.detector import Detector
 from pointsense.learning.fit import train
 from pointsense.model.config import override
-from pointsense.model.presets import fitted_to, preset
+from pointsense.model.presets import preset
 from pointsense.writing import write_json, write_text
 from provenance import ROOT, hardware, versions
 from real_data import progress_printer
 from tasks import NUCLEI, data_folder
+
+TRAINING = (
+    "train_images", "selection_f1", "parameters", "steps", "training_seconds", "seed", "settings", "trained"
+)  # fmt: skip
+"""What a JSON file says of the training."""
 
 SIDE = 1000
 """px: of the image whose prediction is timed."""
@@ -145,48 +152,53 @@ Scores on {result["val_images"]} images that nothing was chosen on ({PROTOCOL} m
 """
 
 
-def make(name: str, data: Path, runs: Path, out: Path, minutes: float, seed: int) -> None:
-    """Train, score and write one model."""
-    bundle, run = BUNDLES[name], runs / f"bundled-{name}"
-    dataset = load_dataset(data / bundle.folder)
+def make(name: str, data: Path, runs: Path, minutes: float, seed: int) -> dict[str, Any]:
+    """Train a model, put it where the package finds it, and say how it was trained."""
+    bundle, run, folder = BUNDLES[name], runs / f"bundled-{name}", FOLDER / name
     settings = {
         key: value.replace("{data}", str(data)) if isinstance(value, str) else value
         for key, value in bundle.settings.items()
     }
     config = override(preset("pointsense"), settings | {"diameter": bundle.diameter})
-    radius = bundle.radius
+    dataset = load_dataset(data / bundle.folder)
     metrics = train(
         dataset,
         run,
         config,
-        radius=radius,
+        radius=bundle.radius,
         time_limit=minutes,
         seed=seed,
         resume=True,
         report=progress_printer(),
     )
-    if Detector.load(run).config != fitted_to(config, float(np.median(list(radius.values())))):
-        raise UsageError(f"{run} holds a training with other settings: delete it, or give other --runs")
-    folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     detector = Detector.load(run)
-    detector.config = override(
-        detector.config, {"weights": Path(config.weights).name}
-    )  # no path of this machine
+    file = Path(config.weights).name  # its path is of no use elsewhere
+    detector.config = override(detector.config, {"weights": file})
     detector.save(folder, half=True)
-    detector = Detector.load(folder)  # scored as it is shipped
-    classes, seconds = score(detector, data / bundle.folder)
-    result = {
-        "bundled": name,
-        "protocol": PROTOCOL,
-        "classes": classes,
+    return {
         "train_images": len(dataset.train),
-        "val_images": len(dataset.val),
+        "selection_f1": {kind: one["f1"] for kind, one in metrics["selection"]["classes"].items()},
         "parameters": metrics["parameters"],
         "steps": metrics["steps"],
         "training_seconds": metrics["seconds"],
         "seed": seed,
         "settings": bundle.settings,
+        "trained": versions() | {"date": datetime.date.today().isoformat()},
+    }
+
+
+def describe(name: str, data: Path, path: Path, training: dict[str, Any]) -> None:
+    """Score a model as it is shipped; write its card and the JSON file `path`."""
+    bundle, folder = BUNDLES[name], FOLDER / name
+    detector = Detector.load(folder)
+    classes, seconds = score(detector, data / bundle.folder)
+    result = {
+        "bundled": name,
+        "protocol": PROTOCOL,
+        "classes": classes,
+        "val_images": len(load_dataset(data / bundle.folder).val),
+        **training,
         "seconds_per_image": seconds,
         "seconds_1000_px": large_image_seconds(detector, data / bundle.folder),
         "bytes": (folder / "model.safetensors").stat().st_size,
@@ -195,9 +207,23 @@ def make(name: str, data: Path, runs: Path, out: Path, minutes: float, seed: int
         "hardware": hardware(str(detector.device)),
     }
     write_text(folder / "README.md", card(name, bundle, detector, result))
-    write_json(out / f"bundled-{name}.json", result)
+    write_json(path, result)
     for kind, one in classes.items():
         print(f"{name}: F1 of {kind} {one['overall']['f1']:.3f}")
+
+
+def training_in(path: Path) -> dict[str, Any]:
+    """How the model that a JSON file describes was trained.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if not path.is_file():
+        raise UsageError(f"--rescore needs {path}, of the training; make the model without it")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return {key: stored[key] for key in TRAINING if key in stored}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -213,13 +239,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the trainings")
     parser.add_argument("--minutes", type=float, default=40.0, help="limit of each training")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rescore", action="store_true", help="score again what is there, without training")
     asked = parser.parse_args(arguments)
     try:
         data = data_folder(asked.data)
         for name in asked.names:
             if name not in BUNDLES:
                 raise UsageError(f"unknown model '{name}'; the models are {', '.join(BUNDLES)}")
-            make(name, data, asked.runs, asked.out, asked.minutes, asked.seed)
+            path = asked.out / f"bundled-{name}.json"
+            training = (
+                training_in(path)
+                if asked.rescore
+                else make(name, data, asked.runs, asked.minutes, asked.seed)
+            )
+            describe(name, data, path, training)
     except PointsenseError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -262,6 +262,8 @@ def test_bundle_refuses_what_it_cannot_make(real_data, capsys, monkeypatch):
     assert bundle.main(["nuclei"]) == 2
     assert bundle.main(["nerves", "--data", "."]) == 2
     assert "unknown model 'nerves'; the models are nuclei, blood" in capsys.readouterr().err
+    assert bundle.main(["nuclei", "--data", ".", "--rescore", "--out", "nowhere"]) == 2
+    assert "--rescore needs nowhere/bundled-nuclei.json" in capsys.readouterr().err
 
 
 def test_recovery_smoke_run_measures_every_part(capsys):
