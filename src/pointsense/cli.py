@@ -237,7 +237,7 @@ def predict(
             _say(f"error: {outcome.problem}")
         else:
             size = "" if outcome.diameter is None else f", diameter {outcome.diameter:.3g} px"
-            print(f"{outcome.job.image}: {len(outcome.detections)} points{size}", flush=True)
+            print(f"{outcome.job.image}: {_counted(len(outcome.detections), 'point')}{size}", flush=True)
     print(f"{len(jobs) - failed} of {len(jobs)} images done: {out}")
     if failed:
         raise typer.Exit(1)
@@ -324,7 +324,12 @@ def evaluate(
     for name, report in reports.items():
         print(f"F1{f' of {name}' if len(radii) > 1 else ''} {report.overall.f1:.3f}")
     if json_file is not None:
-        what = {"data": str(data), "split": split, "source": str(model or predictions)}
+        what = {
+            "data": str(data),
+            "split": split,
+            "source": str(model or predictions),
+            "version": __version__,
+        }
         scores = {name: what | {"class": name} | report.to_dict() for name, report in reports.items()}
         write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
 

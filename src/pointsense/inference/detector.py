@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ class Detector:
     device : torch.device
     """
 
-    network: Network
+    network: Network = field(repr=False)
     config: Config
     contract: InputContract
     classes: tuple[PointClass, ...]
