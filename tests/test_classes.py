@@ -113,7 +113,7 @@ def test_wrong_classes_and_radii_are_refused(one_error, data, run, tmp_path):  #
         ((), "the classes of"),
     ):
         assert words in one_error("train", data, *out, *arguments)[1]
-    assert "the model finds no 'grey'" in one_error("evaluate", data, "-m", run, "--class", "grey")[1]
+    assert "no point of the class 'grey'" in one_error("evaluate", data, "-m", run, "--class", "grey")[1]
 
 
 def test_other_options_do_not_go_on_with_a_finished_training(one_error, data, run):  # noqa: F811

@@ -54,6 +54,7 @@ def classes_of(dataset: Dataset, of_model: Sequence[str], given: Sequence[str]) 
     """
     if given:
         for name in given:
+            dataset.only(name)  # fails where no point is of that class
             if len(of_model) == 1 and of_model[0] not in ("", name):
                 log.warning("the model finds '%s', it is scored against '%s'", of_model[0], name)
             if len(of_model) > 1 and name not in of_model:

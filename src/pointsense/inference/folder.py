@@ -94,7 +94,7 @@ def plan_jobs(paths: Sequence[Path | str], out: Path | str, *, overwrite: bool =
         If two images would write the same results; `out` is a file, or not empty without `overwrite`; or
         results would come to lie beside their image, where annotations of the same name may be.
     """
-    images = [(path, name) for path, name in list_images(paths) if not _made_here(path, Path(out))]
+    images = [(path, name) for path, name in list_images(paths) if not _made_here(path, paths, Path(out))]
     if not images:
         raise DataError(f"there are pictures of earlier predictions alone; expected images: {paths[0]}")
     out = claim_folder(out, overwrite=overwrite)
@@ -108,9 +108,10 @@ def plan_jobs(paths: Sequence[Path | str], out: Path | str, *, overwrite: bool =
     return jobs
 
 
-def _made_here(path: Path, out: Path) -> bool:
-    """Whether a picture is one that `predict` drew, or lies where it is going to write."""
-    return path.name.endswith(OVERLAY) or out.resolve() in path.resolve().parents
+def _made_here(path: Path, paths: Sequence[Path | str], out: Path) -> bool:
+    """Whether a picture is one that `predict` drew, or lies in a sub-folder of `paths` that it is going to write to."""
+    inner = any(Path(given).resolve() in out.resolve().parents for given in paths)
+    return path.name.endswith(OVERLAY) or (inner and out.resolve() in path.resolve().parents)
 
 
 def predict_files(
