@@ -175,6 +175,8 @@ def test_classes_to_score(data):
     assert classes_of(dataset, ["bright"], []) == ["bright"]
     assert classes_of(dataset, ["cell"], []) == [""]
     assert classes_of(dataset, ["cell"], ["dark"]) == ["dark"]
+    with pytest.raises(UsageError, match="the model finds no 'dark'; its classes are bright, grey"):
+        classes_of(dataset, ["bright", "grey"], ["dark"])
 
 
 def test_the_papers_heads_find_one_class():
