@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from command import in_one_sentence
 from decoders import PROTOCOL, brief
 from pointsense.datasets import load_dataset
-from pointsense.errors import PointsenseError, UsageError
+from pointsense.errors import UsageError
 from pointsense.evaluation import evaluate
 from pointsense.evaluation.predictions import cases_of, found_by_model
 from pointsense.images import read_image
@@ -32,11 +33,10 @@ from pointsense.inference.bundled import FOLDER
 from pointsense.inference.detector import Detector
 from pointsense.learning.fit import train
 from pointsense.model.config import override
-from pointsense.model.presets import preset
 from pointsense.writing import write_json, write_text
 from provenance import ROOT, hardware, versions
 from real_data import progress_printer
-from tasks import NUCLEI, data_folder
+from tasks import NUCLEI, configured, data_folder
 
 TRAINING = (
     "train_images", "selection_f1", "parameters", "steps", "training_seconds", "seed", "settings", "trained"
@@ -155,11 +155,7 @@ Scores on {result["val_images"]} images that nothing was chosen on ({PROTOCOL} m
 def make(name: str, data: Path, runs: Path, minutes: float, seed: int) -> dict[str, Any]:
     """Train a model, put it where the package finds it, and say how it was trained."""
     bundle, run, folder = BUNDLES[name], runs / f"bundled-{name}", FOLDER / name
-    settings = {
-        key: value.replace("{data}", str(data)) if isinstance(value, str) else value
-        for key, value in bundle.settings.items()
-    }
-    config = override(preset("pointsense"), settings | {"diameter": bundle.diameter})
+    config = configured("pointsense", bundle.settings | {"diameter": bundle.diameter}, data)
     dataset = load_dataset(data / bundle.folder)
     metrics = train(
         dataset,
@@ -226,6 +222,7 @@ def training_in(path: Path) -> dict[str, Any]:
     return {key: stored[key] for key in TRAINING if key in stored}
 
 
+@in_one_sentence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the models that are named; 0, or the exit code of what went wrong."""
     parser = argparse.ArgumentParser(
@@ -241,21 +238,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rescore", action="store_true", help="score again what is there, without training")
     asked = parser.parse_args(arguments)
-    try:
-        data = data_folder(asked.data)
-        for name in asked.names:
-            if name not in BUNDLES:
-                raise UsageError(f"unknown model '{name}'; the models are {', '.join(BUNDLES)}")
-            path = asked.out / f"bundled-{name}.json"
-            training = (
-                training_in(path)
-                if asked.rescore
-                else make(name, data, asked.runs, asked.minutes, asked.seed)
-            )
-            describe(name, data, path, training)
-    except PointsenseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    data = data_folder(asked.data)
+    for name in asked.names:
+        if name not in BUNDLES:
+            raise UsageError(f"unknown model '{name}'; the models are {', '.join(BUNDLES)}")
+        path = asked.out / f"bundled-{name}.json"
+        training = (
+            training_in(path) if asked.rescore else make(name, data, asked.runs, asked.minutes, asked.seed)
+        )
+        describe(name, data, path, training)
     return 0
 
 

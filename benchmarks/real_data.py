@@ -26,23 +26,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from command import in_one_sentence
 from decoders import PROTOCOL, brief, compare_decoders
 from methods import METHODS, Method
 from pointsense.datasets import Dataset, Sample
 from pointsense.datasets.synthetic import make_synthetic
-from pointsense.errors import PointsenseError, UsageError
+from pointsense.errors import UsageError
 from pointsense.evaluation import Case, best_threshold, evaluate
 from pointsense.images import read_image
-from pointsense.model.config import override, parse_settings
-from pointsense.model.presets import fitted_to, preset
+from pointsense.model.config import parse_settings
+from pointsense.model.presets import fitted_to
 from pointsense.writing import write_json
 from provenance import ROOT, hardware, versions
-from tasks import SMOKE, TASKS, Task, data_folder, select_tasks
+from tasks import SMOKE, TASKS, Task, configured, data_folder, select_tasks
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
     from pointsense.learning.course import Progress
-    from pointsense.model.config import Config
 
 REPORT_SECONDS = 30.0
 
@@ -53,15 +53,6 @@ Outcome = tuple[list[Case], float, dict[str, Any]]
 def result_name(name: str, method: str = "code", seed: int = 0) -> str:
     """Stem of the result's file: the set, then the method and the seed where they are not the default."""
     return name + f"-{method}" * (method != "code") + f"-seed{seed}" * (seed != 0)
-
-
-def configured(request: dict[str, Any], data: Path) -> Config:
-    """The configuration that a request asks for; {data} in its values is the folder of the sets."""
-    settings = {
-        key: value.replace("{data}", str(data)) if isinstance(value, str) else value
-        for key, value in request["settings"].items()
-    }
-    return override(preset(request["preset"]), settings)
 
 
 def asked_of(run: Path) -> Path:
@@ -91,7 +82,7 @@ def train_or_resume(
     return train(
         dataset,
         run,
-        configured(request, data),
+        configured(request["preset"], request["settings"], data),
         radius=task.radius,
         class_name=task.class_name,
         max_train_images=task.max_train_images,
@@ -177,12 +168,12 @@ def run_peer(
     from peers import load_peer
     from peers.peer import Problem, candidates_of
     from pointsense.inference.detector import pick_device
-    from pointsense.learning.selection import TOLERANCE, draw_selection
+    from pointsense.learning.selection import draw_selection, tolerance_of
 
     samples = dataset.train[: task.max_train_images]
     fit, select = draw_selection(samples, 0.2, request["seed"], dataset.val)
     run.mkdir(parents=True, exist_ok=True)
-    config = fitted_to(configured(request, data), task.radius)
+    config = fitted_to(configured(request["preset"], request["settings"], data), task.radius)
     problem = Problem(fit, select, task.radius, config, run, request["seed"], request["minutes"], task.box)
     trained = load_peer(peer)(problem)
 
@@ -196,7 +187,7 @@ def run_peer(
             for sample, (points, scores) in zip(samples, found, strict=True)
         ], seconds
 
-    tolerance = max(TOLERANCE, 0.1 / max(1, sum(len(sample.points) for sample in select)) ** 0.5)
+    tolerance = tolerance_of(sum(len(sample.points) for sample in select))
     choice = best_threshold(cases_of(select)[0], task.radius, protocol=PROTOCOL, tolerance=tolerance)
     val, seconds = cases_of(dataset.val)
     above = [
@@ -346,24 +337,21 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
         print(f"{stem}: F1 {result['scores']['overall']['f1']:.3f}; written to {path}", flush=True)
 
 
+@in_one_sentence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or the exit code of what went wrong."""
     asked = parse(arguments)
-    try:
-        methods_of(asked)
-        if asked.smoke:
-            with tempfile.TemporaryDirectory() as folder:
-                temporary = Path(folder)
-                make_synthetic(temporary / SMOKE.folder, images=6, size=64)
-                out, runs = asked.out or temporary / "results", asked.runs or temporary / "runs"
-                run_all(asked, {"synthetic": SMOKE}, temporary, out, runs)
-            return 0
-        data = data_folder(asked.data)
-        out, runs = asked.out or ROOT / "docs" / "results", asked.runs or ROOT / "runs"
-        run_all(asked, select_tasks(asked.sets), data, out, runs)
-    except PointsenseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    methods_of(asked)
+    if asked.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder)
+            make_synthetic(temporary / SMOKE.folder, images=6, size=64)
+            out, runs = asked.out or temporary / "results", asked.runs or temporary / "runs"
+            run_all(asked, {"synthetic": SMOKE}, temporary, out, runs)
+        return 0
+    data = data_folder(asked.data)
+    out, runs = asked.out or ROOT / "docs" / "results", asked.runs or ROOT / "runs"
+    run_all(asked, select_tasks(asked.sets), data, out, runs)
     return 0
 
 

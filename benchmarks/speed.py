@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointsense.errors import PointsenseError
+from command import in_one_sentence
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
 from pointsense.model.config import override
@@ -110,6 +110,7 @@ def smoke() -> int:
     return 0
 
 
+@in_one_sentence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the tasks that are named; 0, or the exit code of what went wrong."""
     parser = argparse.ArgumentParser(
@@ -121,34 +122,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "speed.json")
     parser.add_argument("--smoke", action="store_true")
     asked = parser.parse_args(arguments)
-    try:
-        if asked.smoke:
-            return smoke()
-        data = data_folder(asked.data)
-        result: dict[str, Any] = {
-            "date": datetime.date.today().isoformat(),
-            "versions": versions(),
-            "hardware": hardware("cpu"),
-            "seconds_per_image": {},
+    if asked.smoke:
+        return smoke()
+    data = data_folder(asked.data)
+    result: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "versions": versions(),
+        "hardware": hardware("cpu"),
+        "seconds_per_image": {},
+    }
+    for name, task in select_tasks(asked.sets).items():
+        if not (asked.runs / name / "metrics.json").exists():
+            print(f"{name}: {asked.runs / name} holds no trained model, skipped")
+            continue
+        detector = Detector.load(asked.runs / name, device="cpu")
+        images = [read_image(sample.path) for sample in task.load(data).val[:IMAGES]]
+        predictors: dict[str, Predict] = {
+            "pointsense": detector.predict,
+            "Faster R-CNN, MobileNetV2": faster_rcnn(detector, task.box, data),
+            "fasterrcnn_resnet50_fpn": resnet50(),
         }
-        for name, task in select_tasks(asked.sets).items():
-            if not (asked.runs / name / "metrics.json").exists():
-                print(f"{name}: {asked.runs / name} holds no trained model, skipped")
-                continue
-            detector = Detector.load(asked.runs / name, device="cpu")
-            images = [read_image(sample.path) for sample in task.load(data).val[:IMAGES]]
-            predictors: dict[str, Predict] = {
-                "pointsense": detector.predict,
-                "Faster R-CNN, MobileNetV2": faster_rcnn(detector, task.box, data),
-                "fasterrcnn_resnet50_fpn": resnet50(),
-            }
-            seconds = measure(predictors, images)
-            result["seconds_per_image"][name] = seconds
-            print(shown(name, seconds), flush=True)
-            write_json(asked.out, result)
-    except PointsenseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        seconds = measure(predictors, images)
+        result["seconds_per_image"][name] = seconds
+        print(shown(name, seconds), flush=True)
+        write_json(asked.out, result)
     return 0
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from pointsense.datasets import Dataset, load_dataset
 from pointsense.datasets.synthetic import RADIUS_PX
 from pointsense.errors import UsageError
+from pointsense.model.config import Config, override
+from pointsense.model.presets import preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +126,17 @@ def data_folder(given: Path | None) -> Path:
     if found := given or os.environ.get("POINTSENSE_DATA"):
         return Path(found)
     raise UsageError("the image sets are not known; give --data FOLDER or set POINTSENSE_DATA")
+
+
+def configured(start: str, settings: dict[str, Any], data: Path) -> Config:
+    """The preset `start` with settings on top; {data} in their values is the folder of the sets."""
+    return override(
+        preset(start),
+        {
+            key: value.replace("{data}", str(data)) if isinstance(value, str) else value
+            for key, value in settings.items()
+        },
+    )
 
 
 def select_tasks(names: Sequence[str]) -> dict[str, Task]:

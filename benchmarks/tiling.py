@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from command import in_one_sentence
 from pointsense.datasets import list_images
-from pointsense.errors import DataError, PointsenseError, UsageError
+from pointsense.errors import DataError, UsageError
 from pointsense.evaluation import match
 from pointsense.images import read_image
 from pointsense.writing import write_json
@@ -112,6 +113,7 @@ def run(folder: Path, images: Path, side: int, out: Path | None) -> int:
     return int(any(min(row["share_of_whole"], row["share_of_tiles"]) < LEAST for row in rows))
 
 
+@in_one_sentence
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -123,16 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "tiling.json")
     parser.add_argument("--smoke", action="store_true")
     asked = parser.parse_args(arguments)
-    try:
-        if asked.smoke:
-            with tempfile.TemporaryDirectory() as folder:
-                return run(*smoke_run(Path(folder)), 600, None)
-        if asked.run is None or asked.images is None:
-            raise UsageError("give a model's folder and a folder of images, or --smoke")
-        return run(asked.run, asked.images, asked.side, asked.out)
-    except PointsenseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    if asked.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            return run(*smoke_run(Path(folder)), 600, None)
+    if asked.run is None or asked.images is None:
+        raise UsageError("give a model's folder and a folder of images, or --smoke")
+    return run(asked.run, asked.images, asked.side, asked.out)
 
 
 if __name__ == "__main__":

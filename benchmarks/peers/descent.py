@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +18,8 @@ from peers.peer import Problem
 from pointsense.errors import DataError
 from pointsense.inference.detector import pick_device
 from pointsense.learning.crops import Crops, Field
-from pointsense.learning.training import WARM_UP, pick_precision
+from pointsense.learning.selection import standard_error
+from pointsense.learning.training import average, keep_statistics, pick_precision, schedule
 from pointsense.model.config import Config
 from pointsense.writing import replacing
 
@@ -82,7 +82,7 @@ def descend(
     # Called bare below: Fabric's wrapper would round coordinates, too, to half precision.
     _, optimizer = fabric.setup(network.to(memory_format=torch.channels_last), optimizer)
     # Of the checks that are as good as the best to a standard error the latest is taken, as in our own training.
-    doubt = 0.5 / max(1, sum(len(sample.points) for sample in problem.select)) ** 0.5
+    doubt = standard_error(sum(len(sample.points) for sample in problem.select))
     best: dict[str, Tensor] = {}
     highest, kept, best_step, step, checks, spent = -1.0, 0.0, 0, 0, 0, 0.0
 
@@ -104,13 +104,11 @@ def descend(
             if spent <= SHARE_OF_CHECKS * seconds():
                 check()
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, progress)
+            group["lr"] = group["peak"] * schedule(step, progress)
         torch.manual_seed(problem.seed * 1_000_003 + step)
         network.train()
         for part in frozen_norms:
-            for module in part.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            keep_statistics(part)
         batch = crops.batch(step)
         images = batch.images.to(fabric.device, memory_format=torch.channels_last)
         with fabric.autocast():
@@ -120,7 +118,7 @@ def descend(
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
-        _average(averaged, network, config.ema, step)
+        average(averaged, network, config.ema, step)
         step += 1
     check()
     network.load_state_dict(best)
@@ -146,17 +144,3 @@ def _groups(
     own = {id(parameter) for group in groups for parameter in group["params"]}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in own]
     return [*groups, {"params": rest, "lr": rate, "peak": rate}]
-
-
-def _schedule(step: int, progress: float) -> float:
-    """Share of the peak learning rate: a short warm-up, then a cosine."""
-    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-@torch.no_grad()
-def _average(averaged: nn.Module, network: nn.Module, memory: float, step: int) -> None:
-    memory = min(memory, (step + 1) / (step + 10)) if memory else 0.0
-    for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
-        mean.lerp_(value, 1 - memory)
-    for statistic, latest in zip(averaged.buffers(), network.buffers(), strict=True):
-        statistic.copy_(latest)

@@ -218,9 +218,7 @@ def predict(
     from pointsense.inference.detector import Detector
 
     detector = Detector.load(model, device=device)
-    detector.zoom_of(
-        (detector.config.diameter or 1.0) if px == "auto" else px
-    )  # fails once, not for each image
+    detector.zoom_of(detector.known_diameter if px == "auto" else px)  # fails once, not for each image
     print(f"device: {detector.device}", flush=True)
     failed = 0
     for outcome in predict_files(
@@ -299,14 +297,13 @@ def evaluate(
 
         detector = Detector.load(model, device=device)
         of_model = {kind.name: kind.radius for kind in detector.classes}
+        known = list(of_model)
         print(f"device: {detector.device}", flush=True)
-    found: found_by.Found = {}
-    if predictions is not None:
+    else:
+        assert predictions is not None
         found = found_by.found_in_folder(samples, data, predictions, threshold=threshold)
-        of_tables = found_by.class_names_of(found)
-    names = found_by.classes_of(
-        dataset, of_tables if predictions is not None else list(of_model), class_names or []
-    )
+        known = found_by.class_names_of(found)
+    names = found_by.classes_of(dataset, known, class_names or [])
     radii = radii_of_classes(dataset, names, radius or [], of_model)
     print(f"{len(samples)} {split} images; match radius {_listed(radii)}", flush=True)
     if model is not None:

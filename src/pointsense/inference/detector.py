@@ -116,6 +116,22 @@ class Detector:
             self._halo = radius + self.margin
         return self._halo
 
+    @property
+    def known_diameter(self) -> float:
+        """Typical diameter in px of the objects of the training.
+
+        Raises
+        ------
+        UsageError
+            If it is not known.
+        """
+        if not self.config.diameter:
+            raise UsageError(
+                "the model does not know how large the objects were that it was trained on: train it with "
+                "--diameter PX, or rescale the images and leave --diameter out"
+            )
+        return self.config.diameter
+
     def zoom_of(self, diameter: float | None) -> float:
         """How much larger the objects of training are than those of an image, whose diameter is given in px.
 
@@ -128,12 +144,7 @@ class Detector:
             return 1.0
         if isinstance(diameter, str) or not 0 < diameter < math.inf:
             raise UsageError(f"--diameter is {diameter}, expected a positive number of pixels, or auto")
-        if not self.config.diameter:
-            raise UsageError(
-                "the model does not know how large the objects were that it was trained on: train it with "
-                "--diameter PX, or rescale the images and leave --diameter out"
-            )
-        zoom = self.config.diameter / diameter
+        zoom = self.known_diameter / diameter
         if not 1 / FARTHEST <= zoom <= FARTHEST:
             raise UsageError(
                 f"--diameter is {diameter:g} px, the model's objects have {self.config.diameter:g} px: more than "

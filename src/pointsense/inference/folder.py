@@ -160,9 +160,8 @@ def predict_files(
         except DataError as error:
             yield Outcome(job, None, str(error))
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "alloc" not in str(
-                error
-            ):  # torch has no error of its own for it
+            # torch has no error of its own for it
+            if isinstance(error, RuntimeError) and "alloc" not in str(error):
                 raise
             yield Outcome(
                 job, None, f"not enough memory for {job.image}; take a smaller --tile, or cut it up"

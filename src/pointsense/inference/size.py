@@ -35,8 +35,7 @@ def estimate_diameter(detector: Detector, image: npt.NDArray[Any], name: str = "
     UsageError
         If the diameter of the training's objects is not known.
     """
-    known = detector.config.diameter
-    detector.zoom_of(known or 1.0)  # fails where it is not
+    known = detector.known_diameter
     top, left = (max(0, (side - REGION) // 2) for side in image.shape[:2])
     region = image[top : top + REGION, left : left + REGION]
     sides = np.array(region.shape[:2])

@@ -126,6 +126,16 @@ class Choice:
         return replace(kind, reading=self.reading, threshold=round(self.threshold.threshold, 4))
 
 
+def standard_error(points: int) -> float:
+    """Of a score on so many points, at most: that of a proportion."""
+    return 0.5 / max(1, points) ** 0.5
+
+
+def tolerance_of(points: int) -> float:
+    """How far below the best an F1 on so many points is near it: about one error."""
+    return max(TOLERANCE, 0.2 * standard_error(points))
+
+
 class Selection:
     """The selection images, and the scores of a detector on them.
 
@@ -151,9 +161,13 @@ class Selection:
             for k in range(len(names))
         ]
 
+    def points(self, k: int) -> int:
+        """Number of points of class k on these images."""
+        return sum(map(len, self.truth[k]))
+
     def standard_error(self, k: int) -> float:
-        """Of a score of class k on these images, at most: that of a proportion of so many points."""
-        return 0.5 / max(1, sum(map(len, self.truth[k]))) ** 0.5
+        """Of a score of class k on these images, at most."""
+        return standard_error(self.points(k))
 
     @property
     def mean_error(self) -> float:
@@ -166,15 +180,14 @@ class Selection:
 
         The fewer the points, the more counts the average precision, which is less jagged.
         """
-        tolerance = max(TOLERANCE, 0.2 * self.standard_error(k))  # about one error
+        points = self.points(k)
         cases = [
             Case(sample.name, sample.group, truth, one.points, one.scores)
             for sample, truth, one in zip(self.samples, self.truth[k], found, strict=True)
         ]
-        threshold = best_threshold(cases, self.classes[k].radius, tolerance=tolerance)
+        threshold = best_threshold(cases, self.classes[k].radius, tolerance=tolerance_of(points))
         share = min(0.5, FEW_POINTS * self.standard_error(k))
         merit = (1 - share) * threshold.f1 + share * threshold.average_precision
-        points = sum(map(len, self.truth[k]))
         surplus = sum(len(case.above(threshold.threshold)) for case in cases) - points
         return Choice(reading, threshold, merit - MISCOUNT * min(1.0, abs(surplus) / points))
 

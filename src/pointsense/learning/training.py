@@ -108,13 +108,11 @@ class Training:
     def step(self, step: int, progress: float) -> dict[str, float]:
         """One descent at a share `progress` of the training; returns the terms of its loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, progress)
+            group["lr"] = group["peak"] * schedule(step, progress)
         torch.manual_seed(self.seed * 1_000_003 + step)
         self.network.train()
         if self.steady is not None:
-            for module in self.steady.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()  # statistics of the given weights; a small batch would spoil them
+            keep_statistics(self.steady)
         if self.features is not None and isinstance(self.bare, PatchNetwork):
             known = None
             features, points = self.features.batch(step)
@@ -129,7 +127,7 @@ class Training:
         self.optimizer.zero_grad()
         self.fabric.backward(terms.total)
         self.optimizer.step()
-        self._average(step)
+        average(self.averaged, self.bare, self.config.ema, step)
         return {
             "loss": terms.total.item(),
             "l2": terms.l2.item(),
@@ -137,13 +135,22 @@ class Training:
             "count": terms.count.item(),
         }
 
-    @torch.no_grad()
-    def _average(self, step: int) -> None:
-        memory = min(self.config.ema, (step + 1) / (step + 10)) if self.config.ema else 0.0
-        for mean, value in zip(self.averaged.parameters(), self.bare.parameters(), strict=True):
-            mean.lerp_(value, 1 - memory)
-        for statistic, latest in zip(self.averaged.buffers(), self.bare.buffers(), strict=True):
-            statistic.copy_(latest)
+
+def keep_statistics(part: nn.Module) -> None:
+    """Let batch normalisation keep the statistics of the given weights, which a small batch would spoil."""
+    for module in part.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+@torch.no_grad()
+def average(averaged: nn.Module, network: nn.Module, memory: float, step: int) -> None:
+    """Bring the running average of a network's weights up to date; at first it remembers less."""
+    memory = min(memory, (step + 1) / (step + 10)) if memory else 0.0
+    for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1 - memory)
+    for statistic, latest in zip(averaged.buffers(), network.buffers(), strict=True):
+        statistic.copy_(latest)
 
 
 def _given(config: Config) -> bool:
@@ -167,7 +174,7 @@ def parameter_groups(network: Network, config: Config) -> list[dict[str, Any]]:
     return [{"params": parameters, "peak": peak} for peak, parameters in by_peak.items()]
 
 
-def _schedule(step: int, progress: float) -> float:
+def schedule(step: int, progress: float) -> float:
     """Share of the peak learning rate: a short warm-up, then a cosine."""
     return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
