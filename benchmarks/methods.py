@@ -30,6 +30,8 @@ class Method:
         Whether one fold of a family is enough.
     ablation : bool
         Whether it is the default with one choice changed, which is compared with the default on a few tasks.
+    trained_as : str
+        The method whose training it reads with its own settings; "" where it is trained itself.
     """
 
     title: str
@@ -40,6 +42,7 @@ class Method:
     families: tuple[str, ...] = ()
     first_fold: bool = False
     ablation: bool = False
+    trained_as: str = ""
 
     def cells(self) -> list[tuple[str, int]]:
         """The tasks and seeds that the comparison asks for."""
@@ -99,8 +102,6 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "hard-control": ("as many checks, no false alarms", {"checks": 8}),
     "jitter0": ("no change of colours", {"jitter": 0.0}),
     "ema0": ("no average of the weights", {"ema": 0.0}),
-    "views1": ("one view in prediction", {"views": 1}),
-    "views8": ("eight views in prediction", {"views": 8}),
     "beta0": ("no count in the label", {"beta": 0.0}),
     "gaussian": ("iid Gaussian sensing", {"sensing": "gaussian"}),
     "filtered": ("filtered Gaussian sensing", {"sensing": "filtered"}),
@@ -110,9 +111,19 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """What single choices change of the default, by name."""
 
+VIEWS = {1: "one view", 8: "eight views"}
+"""In prediction, in place of the four that the mitoses' settings ask for."""
+
 METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap"}, seeds=3),
+    **{
+        f"{name}-views{views}": Method(
+            f"{title}, {words}", settings={"views": views}, families=PAPER, trained_as=name
+        )
+        for name, title in (("code", "pointsense"), ("heatmap", "heat map"))
+        for views, words in VIEWS.items()
+    },
     "fcrn": Method("density, FCRN-A", peer="fcrn"),
     "faster-rcnn": Method(
         "Faster R-CNN",

@@ -34,7 +34,7 @@ from pointsense.datasets.synthetic import make_synthetic
 from pointsense.errors import UsageError
 from pointsense.evaluation import Case, best_threshold, evaluate
 from pointsense.images import read_image
-from pointsense.model.config import parse_settings
+from pointsense.model.config import override, parse_settings
 from pointsense.model.presets import fitted_to
 from pointsense.writing import write_json
 from provenance import ROOT, hardware, versions
@@ -111,16 +111,22 @@ def progress_printer() -> Callable[[Progress], None]:
 
 
 def run_ours(
-    task: Task, dataset: Dataset, run: Path, request: dict[str, Any], data: Path, asked: argparse.Namespace
+    task: Task,
+    dataset: Dataset,
+    run: Path,
+    request: dict[str, Any],
+    data: Path,
+    asked: argparse.Namespace,
+    otherwise: dict[str, Any],
 ) -> Outcome:
-    """Train one of pointsense's own networks and predict with it as a user does."""
+    """Train one of pointsense's own networks and predict with it as a user does, or with settings `otherwise`."""
     from pointsense.inference.detector import Detector
 
-    if asked.rescore:
-        detector, metrics = rechosen(dataset, run, request)
-    else:
-        metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite)
+    if not asked.rescore:
+        metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite and not otherwise)
         detector = Detector.load(run)
+    if asked.rescore or otherwise:
+        detector, metrics = rechosen(dataset, run, request, otherwise)
     config, kind = detector.config, detector.classes[0]
     cases, seconds = [], []
     for sample in dataset.val:
@@ -146,7 +152,9 @@ def run_ours(
     )
 
 
-def rechosen(dataset: Dataset, run: Path, request: dict[str, Any]) -> tuple[Detector, dict[str, Any]]:
+def rechosen(
+    dataset: Dataset, run: Path, request: dict[str, Any], otherwise: dict[str, Any]
+) -> tuple[Detector, dict[str, Any]]:
     """A trained model with reading and threshold chosen anew on its own selection part, and its metrics."""
     from pointsense.inference.detector import Detector
     from pointsense.learning.selection import Selection
@@ -154,6 +162,7 @@ def rechosen(dataset: Dataset, run: Path, request: dict[str, Any]) -> tuple[Dete
     if json.loads(asked_of(run).read_text()) != request:
         raise UsageError(f"{run} holds a training with other settings; --rescore scores it under its own")
     detector, metrics = Detector.load(run), json.loads((run / "metrics.json").read_text())
+    detector.config = override(detector.config, otherwise)
     samples = [sample for sample in dataset.train if sample.name in set(metrics["selection"]["images"])]
     images = [read_image(sample.path) for sample in samples]
     chosen = Selection(samples, images, detector.classes).choose(detector)
@@ -223,7 +232,8 @@ def run_task(
     if method.peer:
         cases, threshold, about = run_peer(method.peer, task, dataset, run, request, data)
     else:
-        cases, threshold, about = run_ours(task, dataset, run, request, data, asked)
+        otherwise = method.settings if method.trained_as else {}
+        cases, threshold, about = run_ours(task, dataset, run, request, data, asked, otherwise)
     report = evaluate(cases, task.radius, threshold=threshold, protocol=PROTOCOL)
     return {
         "set": name,
@@ -237,7 +247,7 @@ def run_task(
         "val_images": len(dataset.val),
         "val_points": sum(len(sample.points) for sample in dataset.val),
         "train_images": len(dataset.train[: task.max_train_images]),
-        **request,
+        **request | {"settings": request["settings"] | method.settings},
         "date": datetime.date.today().isoformat(),
         "versions": versions(),
         "scores": brief(report),
@@ -316,23 +326,26 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
     """Run the cells that the command line asks for, writing each JSON as soon as it is there."""
     for name, method_name, seed in cells(asked, tasks):
         task, method = tasks[name], METHODS.get(method_name, Method(method_name))
+        learned_name = method.trained_as or method_name
+        learned = METHODS.get(learned_name, method)
         stem = result_name(name, method_name, seed)
-        path = out / f"{stem}.json"
-        if asked.rescore and not (runs / stem / "metrics.json").exists():
-            print(f"{stem}: {runs / stem} holds no finished training, skipped")
+        path, run = out / f"{stem}.json", runs / result_name(name, learned_name, seed)
+        if asked.rescore and not (run / "metrics.json").exists():
+            print(f"{stem}: {run} holds no finished training, skipped")
             continue
         if path.exists() and not (asked.overwrite or asked.rescore):
             print(f"{stem}: {path} is there, skipped (--overwrite does it again)")
             continue
         request = {
-            "method": method_name,
-            "preset": method.preset,
+            "method": learned_name,
+            "preset": learned.preset,
             "seed": seed,
             "minutes": asked.minutes or task.minutes,
-            "settings": task.settings | method.settings | parse_settings(asked.settings),
+            "settings": task.settings | learned.settings | parse_settings(asked.settings),
         }
         print(f"{stem}: at most {request['minutes']:g} minutes of training", flush=True)
-        result = run_task(name, task, method, data, runs / stem, request, asked)
+        result = run_task(name, task, method, data, run, request, asked)
+        result["method"] = method_name
         write_json(path, result)
         print(f"{stem}: F1 {result['scores']['overall']['f1']:.3f}; written to {path}", flush=True)
 

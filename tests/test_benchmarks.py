@@ -94,6 +94,11 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
         patched.setattr("pointsense.learning.fit.train", train)
         assert real_data.main([*arguments, "--rescore"]) == 0
     assert json.loads(path.read_text())["scores"] == written["scores"]
+    otherwise = ["--smoke", "--method", f"{method}-views8", *arguments[3:]]
+    assert real_data.main(otherwise) == 0
+    eight = json.loads((out / f"synthetic-{method}-views8.json").read_text())
+    assert (eight["method"], eight["settings"]["views"]) == (f"{method}-views8", 8)
+    assert eight["training"]["seconds"] == written["training"]["seconds"]  # the same model
     path.unlink()
     assert real_data.main([*arguments, "--minutes", "7"]) == 2
     assert "holds a training with other settings; give --overwrite" in capsys.readouterr().err

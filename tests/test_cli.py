@@ -1,5 +1,6 @@
 """The verbs end to end, and every kind of bad input: one sentence on stderr, the right exit code."""
 
+import csv
 import errno
 import json
 import resource
@@ -342,6 +343,7 @@ def test_predict_writes_every_format(cli, cells, run, tmp_path):
     assert said.splitlines()[-1] == f"7 of 7 images done: {out}"
     names = [f"sub/{path.stem}" for path in (source / "sub").iterdir()] + ["a.b"]
     expected = {name + suffix for name in names for suffix in (".csv", ".geojson", ".overlay.png")}
+    expected |= {"predict.counts.csv", "predict.json"}
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == expected
     table = Detections.read_csv(out / "a.b.csv")
     assert (out / "a.b.csv").read_text().startswith(HEADER)
@@ -349,6 +351,31 @@ def test_predict_writes_every_format(cli, cells, run, tmp_path):
     alone = pointsense.Detector.load(run, device="cpu").predict(pointsense.read_image(dotted))
     np.testing.assert_allclose(table.points, alone.points, atol=1e-3)
     np.testing.assert_array_equal(table.votes, alone.votes)
+    rows = csv.reader((out / "predict.counts.csv").read_text().splitlines())
+    counts = {row[0]: row[1:] for row in rows}
+    assert counts["image"] == ["points", "diameter", "problem"]
+    assert counts[str(dotted)] == [str(len(table)), "", ""]
+    record = json.loads((out / "predict.json").read_text())
+    assert record["version"] == pointsense.__version__
+    assert (record["model"], record["threshold"], record["device"]) == (str(run), None, "cpu")
+    assert {one["image"]: [str(n) for n in one["points"].values()] for one in record["images"]} == {
+        name: row[:1] for name, row in counts.items() if name != "image"
+    }
+
+
+def test_counts_are_by_class_and_replaced_by_no_image(cli, tmp_path):
+    source = [draw(tmp_path / "a.png", (64, 64, 3)), write(tmp_path / "bad.png", "")]
+    assert cli("predict", *source, "-m", "blood", "-o", tmp_path / "out", "--diameter", 50)[0] == 1
+    head, good, bad = (tmp_path / "out" / "predict.counts.csv").read_text().splitlines()
+    assert head == "image,RBC,WBC,Platelets,diameter,problem"
+    assert good.startswith(str(source[0]))
+    assert good.endswith(",50,")
+    assert bad.startswith(f"{source[1]},,,,,")
+    assert "is empty" in bad
+    image = draw(tmp_path / "predict.counts.png")
+    code, _, err = cli("predict", image, "-m", "blood", "-o", tmp_path / "other")
+    assert code == 2
+    assert "would replace the counts of all images; rename it" in err[0]
 
 
 def test_no_points_still_give_a_table(cli, run, tmp_path):
@@ -386,7 +413,8 @@ def test_bad_files_are_told_and_the_others_done(cli, run, tmp_path):
     tifffile.imwrite(source / "degrees.tif", np.full((40, 40), 300, np.float32))
     code, said, err = cli("predict", source, "-m", run, "-o", out)
     assert code == 1
-    assert {path.name for path in out.iterdir()} == {"a.csv", "z.csv", "float.csv"}
+    record = {"predict.counts.csv", "predict.json"}
+    assert {path.name for path in out.iterdir()} == {"a.csv", "z.csv", "float.csv"} | record
     assert said.splitlines()[-1] == f"3 of 10 images done: {out}"
     for name, words in {
         "empty.png": "is empty (0 bytes)",

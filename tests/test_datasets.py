@@ -289,6 +289,18 @@ def test_listing_nothing(tmp_path):
         list_images([tmp_path])
 
 
+def test_images_that_are_not_read_are_told(tmp_path, caplog):
+    (tmp_path / "a.svs").touch()
+    with pytest.raises(DataError, match=r"holds no image; .*, found 1 \.svs: convert them"):
+        list_images([tmp_path])
+    draw(tmp_path / "b.png")
+    (tmp_path / "notes.txt").touch()
+    assert [name for _, name in list_images([tmp_path])] == ["b.png"]
+    assert caplog.messages == [
+        f"{tmp_path}: files of these kinds are left out: 1 .svs; convert them to TIFF or PNG"
+    ]
+
+
 @pytest.mark.parametrize("names", [("in/a.png", "in/a.tif"), ("in/a.png", "in/A.jpg")])
 def test_colliding_outputs_are_refused(tmp_path, names):
     for name in names:

@@ -41,6 +41,13 @@ def test_eight_bits(tmp_path, suffix, array):
     assert_read(save(tmp_path / f"a.{suffix}", array, format="PNG" if suffix == "dat" else None), array)
 
 
+def test_orientation_is_told_and_not_applied(tmp_path, caplog):
+    tag = Image.Exif()
+    tag[0x0112] = 6  # a quarter turn
+    assert_read(save(tmp_path / "a.png", RGB, exif=tag), RGB)
+    assert "a tag asks viewers to turn the image" in caplog.text
+
+
 def test_jpeg(tmp_path):
     flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
     found = read_image(save(tmp_path / "a.jpg", flat, quality=95))

@@ -208,8 +208,12 @@ def predict(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Find points in images; each gets a table NAME.csv (y,x,score,class,votes,spread) in DIR."""
+    """Find points in images; each gets a table NAME.csv (y,x,score,class,votes,spread) in DIR.
+
+    How many points each image has is written to predict.counts.csv, how they were found to predict.json.
+    """
     from pointsense.inference.folder import parse_diameter, parse_formats, plan_jobs, predict_files
+    from pointsense.inference.record import Record
 
     formats = parse_formats(format_)
     px = None if diameter is None else parse_diameter(diameter)
@@ -220,22 +224,28 @@ def predict(
     detector = Detector.load(model, device=device)
     detector.zoom_of(detector.known_diameter if px == "auto" else px)  # fails once, not for each image
     print(f"device: {detector.device}", flush=True)
+    asked = {"version": __version__, "threshold": threshold, "diameter": px, "tile": tile}
+    record = Record(out, detector, model, asked)
     failed = 0
-    for outcome in predict_files(
-        detector,
-        jobs,
-        formats=formats,
-        threshold=threshold,
-        diameter=px,
-        tile=tile,
-        draw=_overlay_of(detector) if overlay else None,
-    ):
-        if outcome.detections is None:
-            failed += 1
-            _say(f"error: {outcome.problem}")
-        else:
-            size = "" if outcome.diameter is None else f", diameter {outcome.diameter:.3g} px"
-            print(f"{outcome.job.image}: {_counted(len(outcome.detections), 'point')}{size}", flush=True)
+    try:
+        for outcome in predict_files(
+            detector,
+            jobs,
+            formats=formats,
+            threshold=threshold,
+            diameter=px,
+            tile=tile,
+            draw=_overlay_of(detector) if overlay else None,
+        ):
+            record.add(outcome)
+            if outcome.detections is None:
+                failed += 1
+                _say(f"error: {outcome.problem}")
+            else:
+                size = "" if outcome.diameter is None else f", diameter {outcome.diameter:.3g} px"
+                print(f"{outcome.job.image}: {_counted(len(outcome.detections), 'point')}{size}", flush=True)
+    finally:
+        record.write()  # of what was done, where the user stops it
     print(f"{len(jobs) - failed} of {len(jobs)} images done: {out}")
     if failed:
         raise typer.Exit(1)

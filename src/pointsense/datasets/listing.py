@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from pointsense.errors import DataError, UsageError
 from pointsense.images import IMAGE_SUFFIXES
+
+log = logging.getLogger(__name__)
+
+UNREAD_SUFFIXES = (
+    ".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".bif", ".czi", ".nd2", ".lif", ".vsi", ".oib", ".oif", ".dcm", ".jp2",
+    ".webp", ".gif", ".heic",
+)  # fmt: skip
+"""Images that are not read: they are to be converted, not to be passed over in silence."""
 
 
 def find_images(folder: Path) -> list[str]:
@@ -38,9 +48,18 @@ def list_images(paths: Sequence[Path | str]) -> list[tuple[Path, str]]:
             found = [(given, given.name)]
         elif given.is_dir():
             found = [(given / name, name) for name in find_images(given)]
+            unread = Counter(path.suffix.lower() for path in given.rglob("*"))
+            others = [f"{unread[suffix]} {suffix}" for suffix in UNREAD_SUFFIXES if unread[suffix]]
             if not found:
+                there = f", found {', '.join(others)}: convert them" if others else ""
                 raise DataError(
-                    f"{given} holds no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+                    f"{given} holds no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}{there}"
+                )
+            if others:
+                log.warning(
+                    "%s: files of these kinds are left out: %s; convert them to TIFF or PNG",
+                    given,
+                    ", ".join(others),
                 )
         else:
             raise DataError(f"{given} does not exist; expected an image or a folder of images")

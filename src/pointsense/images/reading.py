@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import Image
+from PIL import ExifTags, Image
 from tifffile import PHOTOMETRIC
 
 from pointsense.errors import DataError
@@ -38,7 +38,7 @@ def read_image(path: Path | str) -> Array:
     Numbers stay as they are stored: nothing is rescaled. Palettes become RGB, bilevel images 0 and 255; an
     alpha channel is dropped (with a warning in the log where it is not opaque everywhere: what lies under
     transparent pixels is not defined). Of a JPEG with several pictures the first is read. Orientation tags
-    are not applied: points are meant in the stored rows and columns.
+    are not applied, which is logged: points are meant in the stored rows and columns.
 
     Returns
     -------
@@ -92,6 +92,12 @@ def _from_pillow(path: Path, image: Image.Image) -> Array:
     elif image.mode not in PLAIN_MODES:
         raise DataError(
             f"{path} has the colour mode {image.mode}; convert it to RGB or grey and save it again"
+        )
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        log.warning(
+            "%s: a tag asks viewers to turn the image; points are in its rows and columns as they are stored, "
+            "save it turned if that is not meant",
+            path,
         )
     array = np.asarray(image)
     if array.ndim == 2:

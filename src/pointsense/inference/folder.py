@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pointsense.datasets.listing import list_images
 from pointsense.errors import DataError, UsageError
 from pointsense.images import read_image
+from pointsense.inference.record import STEM
 from pointsense.points import Detections
 from pointsense.writing import claim_folder
 
@@ -100,6 +101,8 @@ def plan_jobs(paths: Sequence[Path | str], out: Path | str, *, overwrite: bool =
     out = claim_folder(out, overwrite=overwrite)
     jobs = [Job(path, out / Path(name).with_suffix("")) for path, name in images]
     for job in jobs:
+        if job.stem == out / STEM:
+            raise UsageError(f"the results of {job.image} would replace the counts of all images; rename it")
         if job.stem.parent.resolve() == job.image.parent.resolve():
             raise UsageError(
                 f"the results of {job.image} would lie beside it, where they could replace its annotations; "

@@ -1,0 +1,81 @@
+"""What a prediction of many files leaves beside its results: how many points each image has, and how it was done."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pointsense.writing import write_json, write_text
+
+if TYPE_CHECKING:
+    from pointsense.inference.detector import Detector
+    from pointsense.inference.folder import Outcome
+
+STEM = "predict.counts"
+COUNTS, RECORD = f"{STEM}.csv", "predict.json"
+
+
+class Record:
+    """Counts by image and class, and under which model, version and settings they came about.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the results; `write` puts `predict.counts.csv` and `predict.json` into it.
+    detector : Detector
+    model : path
+        As the user named it.
+    settings : dict
+        The version, and what the user asked for: threshold, diameter and so on.
+    """
+
+    def __init__(self, out: Path | str, detector: Detector, model: Path | str, settings: dict[str, Any]):
+        self.out, self.detector = Path(out), detector
+        self.names = [kind.name for kind in detector.classes]
+        self.about = {"model": str(model), **settings}
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Remember what became of an image, not its points."""
+        found = outcome.detections
+        counts = None if found is None else {name: int((found.classes == name).sum()) for name in self.names}
+        self.rows.append(
+            {
+                "image": str(outcome.job.image),
+                "points": counts,
+                "diameter": outcome.diameter,
+                "problem": outcome.problem,
+            }
+        )
+
+    def write(self) -> None:
+        """Write both files, all or nothing.
+
+        Raises
+        ------
+        DataError
+            If they cannot be written.
+        """
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        titles = self.names if len(self.names) > 1 else ["points"]
+        table.writerow(["image", *titles, "diameter", "problem"])
+        for row in self.rows:
+            counts = ["" if row["points"] is None else row["points"][name] for name in self.names]
+            diameter = "" if row["diameter"] is None else f"{row['diameter']:g}"
+            table.writerow([row["image"], *counts, diameter, row["problem"]])
+        write_text(self.out / COUNTS, text.getvalue())
+        write_json(
+            self.out / RECORD,
+            {
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                **self.about,
+                "device": str(self.detector.device),
+                "thresholds": {kind.name: kind.threshold for kind in self.detector.classes},
+                "views": self.detector.config.views,
+                "images": self.rows,
+            },
+        )
