@@ -150,8 +150,11 @@ class ProjectionCode(nn.Module):
 
     def signals(self, points: Tensor, masses: Tensor, lattice: tuple[int, int]) -> Tensor:
         """Tapered mass on each axis of each window, (I * J, L, n), of points (K, 2) with masses (K,)."""
-        signal = torch.zeros(lattice[0] * lattice[1] * self.axes * self.bins, device=points.device)
-        at = self.footprint(points, lattice)
+        return self.signals_at(self.footprint(points, lattice), masses, lattice)
+
+    def signals_at(self, at: Footprint, masses: Tensor, lattice: tuple[int, int]) -> Tensor:
+        """The same for the footprint of points."""
+        signal = torch.zeros(lattice[0] * lattice[1] * self.axes * self.bins, device=masses.device)
         scaled = (at.weight * masses[:, None])[..., None]
         signal.index_add_(0, at.index.flatten(), (scaled * (1 - at.share)).flatten())
         signal.index_add_(0, (at.index + 1).flatten(), (scaled * at.share).flatten())

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
+from pointsense.encoding.projection import Footprint
 from pointsense.model.classes import Reading
 
 CAP = 1.1
@@ -77,14 +78,17 @@ class _Problem:
         self.energy = float(column[middle].mean() * energy)
         self.stiffness = float(slope[middle].mean() * energy / 2)  # an axis sees one of two coordinates
 
-    def residual(self, p: Tensor, mass: Tensor) -> Tensor:
-        """x - sum_k mass_k phi(p_k), (windows, L, m)."""
-        return self.x - self.code.signals(p, mass, self.lattice) @ self.D.T
+    def footprint(self, p: Tensor) -> Footprint:
+        """Where atoms (K, 2) appear in the signals of the windows."""
+        return self.code.footprint(p, self.lattice)
 
-    def correlate(self, p: Tensor, residual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """<phi_l(p), r> (K, L), its derivative along the axis (K, L), and its whole gradient (K, 2)."""
-        signal = (residual @ self.D).flatten()
-        at = self.code.footprint(p, self.lattice)
+    def residual(self, at: Footprint, mass: Tensor) -> Tensor:
+        """x - sum_k mass_k phi(p_k), (windows, L, m)."""
+        return self.x - self.code.signals_at(at, mass, self.lattice) @ self.D.T
+
+    def correlate(self, at: Footprint, mass: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the residual r: <phi_l(p), r> (K, L), its derivative along the axis (K, L), its whole gradient (K, 2)."""
+        signal = (self.residual(at, mass) @ self.D).flatten()
         low, along = signal[at.index], signal[at.index + 1] - signal[at.index]
         value = low + along * at.share
         weight = at.weight[..., None]
@@ -165,7 +169,7 @@ def recover_measure(
     p, mass = _settled(problem, p, codes.new_zeros(len(p)), floor, cap)
     # The number of rounds is fixed: what is found in one place must not depend on how soon others are done.
     for _ in range(ROUNDS):
-        certificate = problem.certificate(problem.residual(p, mass))
+        certificate = problem.certificate(problem.residual(problem.footprint(p), mass))
         # A strong peak has side lobes: they wait until it is explained.
         lead = F.max_pool2d(certificate[None, None], 9, 1, 4)[0, 0] / 2
         new = local_maxima(torch.where(certificate >= lead, certificate, 0.0), floor)
@@ -226,7 +230,7 @@ def _slide(problem: _Problem, p: Tensor, mass: Tensor, cap: float) -> tuple[Tens
     end = problem.extent - 0.501
     velocity_p, velocity_m = torch.zeros_like(p), torch.zeros_like(mass)
     for _ in range(SLIDES):
-        each, _, gradient = problem.correlate(p, problem.residual(p, mass))
+        each, _, gradient = problem.correlate(problem.footprint(p), mass)
         velocity_m = 0.5 * velocity_m + 0.5 * each.sum(1) / problem.energy
         step = gradient / (problem.stiffness * mass.clamp(min=0.2)[:, None])
         velocity_p = 0.5 * velocity_p + 0.3 * step.clamp(-1, 1)
@@ -237,7 +241,7 @@ def _slide(problem: _Problem, p: Tensor, mass: Tensor, cap: float) -> tuple[Tens
 
 def _with_evidence(problem: _Problem, p: Tensor, mass: Tensor) -> Measure:
     """What each axis alone says about the atoms: its codes with all other atoms taken away."""
-    each, along, _ = problem.correlate(p, problem.residual(p, mass))
+    each, along, _ = problem.correlate(problem.footprint(p), mass)
     axes = problem.code.axes
     own, stiff = problem.energy / axes, 2 * problem.stiffness / axes
     return Measure(p, mass, mass[:, None] + each / own, along / (stiff * mass.clamp(min=1e-3)[:, None]))
