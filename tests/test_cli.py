@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import pointsense
 from conftest import TINY
@@ -357,7 +357,7 @@ def test_predict_writes_every_format(cli, cells, run, tmp_path):
     assert counts[str(dotted)] == [str(len(table)), "", ""]
     record = json.loads((out / "predict.json").read_text())
     assert record["version"] == pointsense.__version__
-    assert (record["model"], record["threshold"], record["device"]) == (str(run), None, "cpu")
+    assert (record["model"], record["diameter"], record["device"]) == (str(run), None, "cpu")
     assert {one["image"]: [str(n) for n in one["points"].values()] for one in record["images"]} == {
         name: row[:1] for name, row in counts.items() if name != "image"
     }
@@ -396,6 +396,30 @@ def test_threshold_selects(cli, cells, run, tmp_path):
         assert cli("predict", image, "-m", run, "-o", tmp_path / name, "-t", threshold)[0] == 0
         counts.append(len(Detections.read_csv(tmp_path / name / f"{image.stem}.csv")))
     assert counts[0] > counts[1] == 0
+
+
+def test_thresholds_of_classes(cli, cells, tmp_path):
+    """The model's classes are told apart by theirs; points already found, too."""
+    blood = Image.new("RGB", (200, 200), (220, 210, 215))
+    ImageDraw.Draw(blood).ellipse((50, 50, 150, 150), fill=(200, 140, 140))
+    blood.save(image := tmp_path / "a.png")
+    asked = ("-t", 0, "-t", "WBC=1e9")
+    assert cli("predict", image, "-m", "blood", "-o", tmp_path / "out", *asked)[0] == 0
+    found = set(Detections.read_csv(tmp_path / "out" / "a.csv").classes)
+    assert "RBC" in found
+    assert "WBC" not in found
+    record = json.loads((tmp_path / "out" / "predict.json").read_text())
+    assert record["thresholds"] == {"RBC": 0.0, "WBC": 1e9, "Platelets": 0.0}
+    for given, words in {
+        "T=1": "a threshold is given for 'T', but the model's classes are: RBC, WBC, Platelets",
+        "high": "--threshold is high, expected a number, or CLASS=T",
+    }.items():
+        code, _, err = cli("predict", image, "-m", "blood", "-o", tmp_path / "other", "-t", given)
+        assert code == 2
+        assert words in err[0]
+    code, _, err = cli("evaluate", cells, "--predictions", tmp_path / "out", "--diameter", 5)
+    assert code == 2
+    assert "--diameter is for --model" in err[0]
 
 
 def test_bad_files_are_told_and_the_others_done(cli, run, tmp_path):

@@ -203,3 +203,10 @@ def test_bad_geojson(tmp_path):
             Detections.read_geojson(write(tmp_path / "a.geojson", text))
     with pytest.raises(DataError, match="cannot read"):
         Detections.read_geojson(tmp_path / "none.geojson")
+
+
+def test_above_a_threshold_of_each_class():
+    found = Detections.of(np.zeros((4, 2)), scores=[0.2, 0.6, 0.2, 0.6], classes=["a", "a", "b", "c"])
+    assert found.above({"a": 0.5, "": 0.3}).classes.tolist() == ["a", "c"]
+    assert found.above({"a": 0.5}).classes.tolist() == ["a", "b", "c"]
+    assert found.above(0.5).classes.tolist() == ["a", "c"]

@@ -54,12 +54,19 @@ SplitFile = Annotated[
 ValFold = Annotated[int | None, typer.Option(metavar="K", help="The fold of --split-file that is val.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Threshold = Annotated[
-    float | None,
+    list[str] | None,
     typer.Option(
         "--threshold",
         "-t",
-        metavar="T",
-        help="Least score, of all classes alike; else the model's own for each.",
+        metavar="[CLASS=]T",
+        help="Least score, of all or of a class; else the model's own.",
+    ),
+]
+Diameter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PX|auto",
+        help="Typical diameter of the objects, auto to try several; else as in the training images.",
     ),
 ]
 Tile = Annotated[
@@ -197,13 +204,7 @@ def predict(
         bool, typer.Option("--overlay", help="Also draw the points: NAME.overlay.png.")
     ] = False,
     threshold: Threshold = None,
-    diameter: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PX|auto",
-            help="Typical diameter of the objects, auto to try several; else as in the training images.",
-        ),
-    ] = None,
+    diameter: Diameter = None,
     tile: Tile = 1024,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -216,6 +217,7 @@ def predict(
     from pointsense.inference.record import Record
 
     formats = parse_formats(format_)
+    least = _thresholds(threshold)
     px = None if diameter is None else parse_diameter(diameter)
     jobs = plan_jobs(paths, out, overwrite=overwrite)
 
@@ -223,16 +225,16 @@ def predict(
 
     detector = Detector.load(model, device=device)
     detector.zoom_of(detector.known_diameter if px == "auto" else px)  # fails once, not for each image
+    how = {"thresholds": detector.thresholds(least), "diameter": px, "tile": tile}
     print(f"device: {detector.device}", flush=True)
-    asked = {"version": __version__, "threshold": threshold, "diameter": px, "tile": tile}
-    record = Record(out, detector, model, asked)
+    record = Record(out, detector, model, {"version": __version__, **how})
     failed = 0
     try:
         for outcome in predict_files(
             detector,
             jobs,
             formats=formats,
-            threshold=threshold,
+            threshold=least,
             diameter=px,
             tile=tile,
             draw=_overlay_of(detector) if overlay else None,
@@ -280,6 +282,7 @@ def evaluate(
     split_file: SplitFile = None,
     val_fold: ValFold = None,
     threshold: Threshold = None,
+    diameter: Diameter = None,
     tile: Tile = 1024,
     device: Device = "auto",
     json_file: Annotated[
@@ -293,12 +296,17 @@ def evaluate(
     from pointsense.datasets import load_dataset, radii_of_classes
     from pointsense.errors import UsageError
     from pointsense.evaluation import predictions as found_by
+    from pointsense.inference.folder import parse_diameter
     from pointsense.writing import write_json
 
     if (model is None) == (predictions is None):
         raise UsageError("evaluate needs either --model RUN or --predictions DIR")
     if protocol not in evaluation.PROTOCOLS:
         raise UsageError(f"unknown --protocol '{protocol}'; use one of {', '.join(evaluation.PROTOCOLS)}")
+    least = _thresholds(threshold)
+    if diameter is not None and model is None:
+        raise UsageError("--diameter is for --model: points already found are scored as they are")
+    px = None if diameter is None else parse_diameter(diameter)
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
     samples = found_by.samples_of(dataset, split)
     of_model: dict[str, float] = {}
@@ -311,13 +319,13 @@ def evaluate(
         print(f"device: {detector.device}", flush=True)
     else:
         assert predictions is not None
-        found = found_by.found_in_folder(samples, data, predictions, threshold=threshold)
+        found = found_by.found_in_folder(samples, data, predictions, threshold=least)
         known = found_by.class_names_of(found)
     names = found_by.classes_of(dataset, known, class_names or [])
     radii = radii_of_classes(dataset, names, radius or [], of_model)
     print(f"{len(samples)} {split} images; match radius {_listed(radii)}", flush=True)
     if model is not None:
-        found = found_by.found_by_model(samples, detector, threshold=threshold, tile=tile)
+        found = found_by.found_by_model(samples, detector, threshold=least, diameter=px, tile=tile)
     console = Console()
     console.width = max(console.width, 100)
     reports = {}
@@ -407,6 +415,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         remedy = "; free some and try again" if error.errno == errno.ENOSPC else ""
         _fail(f"error: {error.strerror or error}{place}{remedy}", 1)
     raise SystemExit(0)
+
+
+def _thresholds(given: Sequence[str] | None) -> dict[str, float]:
+    """Least scores by class, "" for all others."""
+    from pointsense.datasets.by_class import parse_by_class
+
+    return parse_by_class(given or [], "--threshold", "a number, or CLASS=T")
 
 
 def _log_to_stderr() -> None:

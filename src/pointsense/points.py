@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,11 @@ class Detections:
             self.points[mask], self.scores[mask], self.classes[mask], self.votes[mask], self.spread[mask]
         )
 
-    def above(self, threshold: float) -> Detections:
-        """The detections whose score is at least `threshold`."""
+    def above(self, threshold: float | Mapping[str, float]) -> Detections:
+        """The detections whose score is at least `threshold`, or that of their class; "" stands for other classes."""
+        if isinstance(threshold, Mapping):
+            others = threshold.get("", -np.inf)
+            return self.select(self.scores >= [threshold.get(str(name), others) for name in self.classes])
         return self.select(self.scores >= threshold)
 
     def write_csv(self, path: Path | str, um_per_px: float | None = None) -> None:

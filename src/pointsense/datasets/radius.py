@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from pointsense.datasets.by_class import parse_by_class
 from pointsense.datasets.dataset import Dataset
 from pointsense.errors import UsageError
 
@@ -55,19 +56,7 @@ def parse_radii(texts: Sequence[str]) -> dict[str, float]:
     UsageError
         If a text is neither, or says the same class again.
     """
-    radii: dict[str, float] = {}
-    for text in texts:
-        name, _, number = text.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not 0 < value < math.inf:
-            raise UsageError(f"--radius is {text}, expected a positive number of pixels, or CLASS=PX")
-        if name in radii:
-            raise UsageError(f"--radius is given twice for {f'the class {name}' if name else 'all points'}")
-        radii[name] = value
-    return radii
+    return parse_by_class(texts, "--radius", "a positive number of pixels, or CLASS=PX", least=0.0)
 
 
 def known_radius(dataset: Dataset, class_name: str = "") -> float | None:

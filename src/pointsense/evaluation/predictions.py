@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pointsense.datasets import Dataset, Sample, check_points_inside
 from pointsense.errors import DataError, UsageError
@@ -78,9 +78,15 @@ Found = dict[str, Detections | None]
 
 
 def found_by_model(
-    samples: Iterable[Sample], detector: Detector, *, threshold: float | None = None, tile: int = 1024
+    samples: Iterable[Sample],
+    detector: Detector,
+    *,
+    threshold: Mapping[str, float] | None = None,
+    diameter: float | Literal["auto"] | None = None,
+    tile: int = 1024,
 ) -> Found:
-    """A detector's points on the samples' images; every image must be readable, or the score would flatter.
+    """A detector's points on the samples' images, see `Detector.predict`; every image must be readable, or the score
+    would flatter.
 
     Raises
     ------
@@ -91,12 +97,18 @@ def found_by_model(
     for sample in samples:
         image = read_image(sample.path)
         check_points_inside(sample, image.shape)
-        found[sample.name] = detector.predict(image, threshold=threshold, tile=tile, name=str(sample.path))
+        found[sample.name] = detector.predict(
+            image, threshold=threshold, diameter=diameter, tile=tile, name=str(sample.path)
+        )
     return found
 
 
 def found_in_folder(
-    samples: Sequence[Sample], root: Path | str, folder: Path | str, *, threshold: float | None = None
+    samples: Sequence[Sample],
+    root: Path | str,
+    folder: Path | str,
+    *,
+    threshold: Mapping[str, float] | None = None,
 ) -> Found:
     """The points of one CSV an image, as `pointsense predict` writes them, for the samples of the set `root`.
 
@@ -117,7 +129,7 @@ def found_in_folder(
     for sample in samples:
         path = _table_of(sample, Path(root), folder)
         detections = None if path is None else Detections.read_csv(path)
-        if detections is not None and threshold is not None:
+        if detections is not None and threshold:
             detections = detections.above(threshold)
         found[sample.name] = detections
     missing = [name for name, detections in found.items() if detections is None]

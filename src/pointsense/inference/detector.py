@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -132,6 +132,21 @@ class Detector:
             )
         return self.config.diameter
 
+    def thresholds(self, given: float | Mapping[str, float] | None = None) -> dict[str, float]:
+        """The least score of each class: as given for it, or for all ("" in a mapping), else the model's own.
+
+        Raises
+        ------
+        UsageError
+            If one is given for a class that the model does not find.
+        """
+        by_class = dict(given) if isinstance(given, Mapping) else {} if given is None else {"": given}
+        own = {kind.name: kind.threshold for kind in self.classes}
+        if strange := [name for name in by_class if name and name not in own]:
+            known = ", ".join(filter(None, own)) or "not told apart"
+            raise UsageError(f"a threshold is given for '{strange[0]}', but the model's classes are: {known}")
+        return {name: by_class.get(name, by_class.get("", value)) for name, value in own.items()}
+
     def zoom_of(self, diameter: float | None) -> float:
         """How much larger the objects of training are than those of an image, whose diameter is given in px.
 
@@ -183,7 +198,7 @@ class Detector:
         self,
         image: npt.NDArray[Any],
         *,
-        threshold: float | None = None,
+        threshold: float | Mapping[str, float] | None = None,
         diameter: float | Literal["auto"] | None = None,
         tile: int = 1024,
         decoder: Decoder = "full",
@@ -194,8 +209,8 @@ class Detector:
         Parameters
         ----------
         image : array, (H, W) or (H, W, C)
-        threshold : float, optional
-            Least score; those chosen in training unless given.
+        threshold : float, or mapping of class name to float, optional
+            Least score, see `thresholds`; those chosen in training unless given.
         diameter : float or "auto", optional
             Typical diameter of the objects in px of the image, where it differs from the training images'; "auto"
             tries several.
@@ -216,7 +231,8 @@ class Detector:
         DataError
             If the image does not keep the model's input contract.
         UsageError
-            For an unknown decoder, a tile below 64, or a diameter to a model that does not know its own.
+            For an unknown decoder, a tile below 64, a threshold of an unknown class, or a diameter to a model that
+            does not know its own.
         """
         if decoder not in DECODERS:
             raise UsageError(f"unknown decoder '{decoder}'; use {', '.join(DECODERS)}")
@@ -294,14 +310,12 @@ class Detector:
         self,
         parts: Sequence[Found],
         shape: tuple[int, ...] | None = None,
-        threshold: float | None = None,
+        threshold: float | Mapping[str, float] | None = None,
         zoom: float = 1.0,
     ) -> Detections:
         """Points of each class in working px as detections in px of the image of `shape` (H, W), in reading order."""
-        kept = [
-            part.select(part.scores >= (kind.threshold if threshold is None else threshold))
-            for part, kind in zip(parts, self.classes, strict=False)
-        ]
+        thresholds = self.thresholds(threshold).values()
+        kept = [part.select(part.scores >= least) for part, least in zip(parts, thresholds, strict=False)]
         found = Found.concatenate(kept)
         names = np.repeat(
             [kind.name for kind in self.classes[: len(parts)]], [len(part.points) for part in kept]

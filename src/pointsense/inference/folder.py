@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,7 +122,7 @@ def predict_files(
     jobs: Sequence[Job],
     *,
     formats: Sequence[str] = ("csv",),
-    threshold: float | None = None,
+    threshold: Mapping[str, float] | None = None,
     diameter: float | Literal["auto"] | None = None,
     tile: int = 1024,
     draw: Draw | None = None,
@@ -136,8 +136,8 @@ def predict_files(
         From `plan_jobs`.
     formats : sequence of {"csv", "geojson"}
         `<image stem>.csv` and `<image stem>.geojson`.
-    threshold : float, optional
-        Least score; the model's own where it is not given.
+    threshold : mapping of class name to float, optional
+        Least scores; the model's own where none is given.
     diameter : float or "auto", optional
         Typical diameter of the objects in px, where it differs from the training images'; "auto" tries several.
     tile : int

@@ -67,7 +67,9 @@ class _Problem:
     def __init__(self, code: ProjectionCode, codes: Tensor, reading: Reading):
         self.code, self.rounding = code, reading.rounding
         self.lattice = (codes.shape[1], codes.shape[2])
-        self.x = code.per_axis(codes[None])[0].contiguous()  # (windows, L, m); strides would make products slow
+        self.x = code.per_axis(codes[None])[
+            0
+        ].contiguous()  # (windows, L, m); strides would make products slow
         self.D = code.blurred(reading.blur)
         self.kernel = code.kernel_of(reading.blur)
         self.extent = torch.tensor([n * code.hop - code.margin for n in self.lattice], device=codes.device)

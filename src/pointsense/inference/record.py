@@ -29,7 +29,7 @@ class Record:
     model : path
         As the user named it.
     settings : dict
-        The version, and what the user asked for: threshold, diameter and so on.
+        The version, and what the points were found with: thresholds, diameter and so on.
     """
 
     def __init__(self, out: Path | str, detector: Detector, model: Path | str, settings: dict[str, Any]):
@@ -74,7 +74,6 @@ class Record:
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 **self.about,
                 "device": str(self.detector.device),
-                "thresholds": {kind.name: kind.threshold for kind in self.detector.classes},
                 "views": self.detector.config.views,
                 "images": self.rows,
             },
