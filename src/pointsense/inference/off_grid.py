@@ -31,6 +31,9 @@ POINTS = Reading()
 
 ROUNDS, SLIDES, MERGES = 3, 12, 2
 
+MOMENTUM = 0.8
+"""What a step keeps of the one before: neighbours that share their mass settle slowly without."""
+
 REACH = 3.0
 """Cells within which codes of atoms overlap, so that a wrong number of them explains the codes almost as well."""
 
@@ -233,9 +236,9 @@ def _slide(problem: _Problem, p: Tensor, mass: Tensor, cap: float) -> tuple[Tens
     velocity_p, velocity_m = torch.zeros_like(p), torch.zeros_like(mass)
     for _ in range(SLIDES):
         each, _, gradient = problem.correlate(problem.footprint(p), mass)
-        velocity_m = 0.5 * velocity_m + 0.5 * each.sum(1) / problem.energy
+        velocity_m = MOMENTUM * velocity_m + 0.5 * each.sum(1) / problem.energy
         step = gradient / (problem.stiffness * mass.clamp(min=0.2)[:, None])
-        velocity_p = 0.5 * velocity_p + 0.3 * step.clamp(-1, 1)
+        velocity_p = MOMENTUM * velocity_p + 0.3 * step.clamp(-1, 1)
         mass = (mass + velocity_m).clamp(0, cap)
         p = torch.minimum((p + velocity_p).clamp(min=-0.499), end)
     return p, mass
