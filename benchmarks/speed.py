@@ -3,8 +3,9 @@
     python benchmarks/speed.py icpr2012-fold0     the model that benchmarks/real_data.py trained, and peers
     python benchmarks/speed.py --smoke            a tiny network on a synthetic image
 
-Ours is `Detector.predict` with the model's own settings. Faster R-CNN (MobileNetV2, the same working px) and
-torchvision's fasterrcnn_resnet50_fpn (which resizes images to 800 px) are timed untrained, with a threshold and a limit
+Ours is `Detector.predict` with the model's own settings; where these average several views, a row of its own gives
+one. Faster R-CNN (MobileNetV2, the same working px) and torchvision's fasterrcnn_resnet50_fpn (as it comes, when it
+resizes images to 800 px, and told to leave them as large as they are) are timed untrained, with a threshold and a limit
 that leave them no more boxes than a trained one has. Reading files is left out for all. Spotiflow, which predicts from
 a program of its own, is not in it: the seconds of its predictions stand in docs/results.md.
 """
@@ -16,6 +17,7 @@ import datetime
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +55,11 @@ def faster_rcnn(detector: Detector, box: float, data: Path) -> Predict:
     return finder.candidates
 
 
-def resnet50() -> Predict:
-    """torchvision's fasterrcnn_resnet50_fpn with its own defaults, without training."""
+def resnet50(**size: int) -> Predict:
+    """torchvision's fasterrcnn_resnet50_fpn without training, with its own defaults but for the `size` of images."""
     from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-    network = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2).eval()
+    network = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2, **size).eval()
 
     def predict(image: Image) -> Any:
         pixels = torch.from_numpy(np.broadcast_to(image, (*image.shape[:2], 3)).copy())
@@ -137,11 +139,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         detector = Detector.load(asked.runs / name, device="cpu")
         images = [read_image(sample.path) for sample in task.load(data).val[:IMAGES]]
+        side = max(images[0].shape[:2])
         predictors: dict[str, Predict] = {
             "pointsense": detector.predict,
             "Faster R-CNN, MobileNetV2": faster_rcnn(detector, task.box, data),
             "fasterrcnn_resnet50_fpn": resnet50(),
+            "fasterrcnn_resnet50_fpn, images as large as they are": resnet50(min_size=side, max_size=side),
         }
+        if detector.config.views > 1:
+            config = override(detector.config, {"views": 1})
+            predictors["pointsense, one view"] = replace(detector, config=config).predict
         seconds = measure(predictors, images)
         result["seconds_per_image"][name] = seconds
         print(shown(name, seconds), flush=True)
