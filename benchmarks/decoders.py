@@ -49,7 +49,8 @@ def compare_decoders(
         cases = []
         for sample, image, one in zip(dataset.val, images, maps, strict=True):
             found = detector.decode_maps(one, 0, decoder, chosen.reading)
-            kept = detector.detections([found], image.shape[:2], chosen.threshold.threshold)
+            candidates = detector.detections([found], image.shape[:2], 0.0)
+            kept = detector.looked_at(image, candidates, 0.0).above(chosen.threshold.threshold)
             cases.append(Case(sample.name, sample.group, sample.points, kept.points, kept.scores))
         report = evaluate(cases, radius, threshold=chosen.threshold.threshold, protocol=PROTOCOL)
         scores[decoder] = brief(report) | {"reading": asdict(chosen.reading)}

@@ -98,6 +98,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "margin0": ("crops learned from up to their borders", {"margin": 0}),
     "zoom1": ("crops of one size", {"zoom": 1.0}),
     "zoom125": ("crops enlarged and shrunk by a quarter", {"zoom": 1.25}),
+    "look0": ("no second look", {"look": 0}),
     "hard": ("half of the other crops around false alarms", {"hard": 0.5, "checks": 8}),
     "hard-control": ("as many checks, no false alarms", {"checks": 8}),
     "jitter0": ("no change of colours", {"jitter": 0.0}),

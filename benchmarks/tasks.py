@@ -57,7 +57,7 @@ PRETRAINED: dict[str, Any] = {
 }
 
 # Mitoses are rare, the fields large and the slides few: an encoder that has seen images before, more doubt about the
-# stain and the size, and the mean of four rotations.
+# stain and the size, the mean of four rotations, and a second look at candidates at full resolution.
 MITOSES: dict[str, Any] = PRETRAINED | {
     "steps": 1800,
     "checks": 4,
@@ -66,6 +66,7 @@ MITOSES: dict[str, Any] = PRETRAINED | {
     "learning_rate": 1e-3,
     "backbone_learning_rate": 3e-4,
     "views": 4,
+    "look": 96,
 }
 
 # Nuclei of many kinds and sizes, most of them larger than their match radius.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +21,14 @@ from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
 from pointsense.inference.patches import predict_patches
 from pointsense.inference.scaling import factors, rescaled, to_image
+from pointsense.inference.second_look import judge
 from pointsense.inference.size import estimate_diameter
 from pointsense.inference.storage import Stored, read_model, write_model
 from pointsense.inference.tiles import Tile, receptive_radius, tiles, without_seam_doubles
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.config import Config
 from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork
+from pointsense.model.second_look import SecondLook
 from pointsense.points import Detections
 
 FARTHEST = 16.0
@@ -79,6 +81,8 @@ class Detector:
     um_per_px : float or None
         Pixel size of the training images.
     device : torch.device
+    look : SecondLook or None
+        Judges the candidates again, where there is one.
     """
 
     network: Network = field(repr=False)
@@ -87,9 +91,11 @@ class Detector:
     classes: tuple[PointClass, ...]
     um_per_px: float | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009
+    look: SecondLook | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self.network.to(self.device).eval()
+        for network in filter(None, (self.network, self.look)):
+            network.to(self.device).eval()
         self._halo: int | None = None
 
     @property
@@ -169,13 +175,17 @@ class Detector:
 
     def prepare(self, image: npt.NDArray[Any], name: str = "the image", zoom: float = 1.0) -> Tensor:
         """The network's input (C, h, w), in working px, for an image (H, W) or (H, W, C)."""
+        return rescaled(self.as_input(image, name), self.config.scale * zoom)
+
+    def as_input(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
+        """An image (H, W) or (H, W, C) as (C, H, W), by the model's input contract."""
         image = np.asarray(image)
         if image.ndim == 2:
             image = image[:, :, None]
         if image.ndim != 3:
             raise DataError(f"{name} has the shape {image.shape}; expected (H, W) or (H, W, channels)")
         image = with_known_dtype(name, image)
-        return rescaled(torch.from_numpy(self.contract.apply(image, name)), self.config.scale * zoom)
+        return torch.from_numpy(self.contract.apply(image, name))
 
     @torch.no_grad()
     def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,7 +257,39 @@ class Detector:
             found = [self.decode_maps(maps, k, decoder) for k in range(len(self.classes))]
         else:
             found = [predict_patches(self.network, prepared, self.config, self.device)]
-        return self.detections(found, np.shape(image)[:2], threshold, zoom)
+        if self.look is None:
+            return self.detections(found, np.shape(image)[:2], threshold, zoom)
+        candidates = self.detections(found, np.shape(image)[:2], 0.0, zoom)
+        return self.looked_at(image, candidates, threshold, zoom, name)
+
+    def looked_at(
+        self,
+        image: npt.NDArray[Any],
+        candidates: Detections,
+        threshold: float | Mapping[str, float] | None = None,
+        zoom: float = 1.0,
+        name: str = "the image",
+    ) -> Detections:
+        """Candidates of an image, (y, x) in px, whose scores after a second look reach the threshold.
+
+        The score becomes the second look's probability times the root of the score before: on images like those of the
+        training the first network is too sure. Without a second look nothing changes.
+        """
+        if self.look is None or not len(candidates):
+            return candidates
+        chances = judge(
+            self.look,
+            self.as_input(image, name),
+            candidates.points,
+            side=self.config.look,
+            zoom=zoom,
+            views=self.config.views,
+            device=self.device,
+        )
+        places = {kind.name: k for k, kind in enumerate(self.classes)}
+        own = chances[np.arange(len(chances)), [places[str(kind)] for kind in candidates.classes]]
+        scores = np.sqrt(candidates.scores.clip(0)) * own
+        return replace(candidates, scores=scores).above(self.thresholds(threshold))
 
     def maps(self, image: Tensor, core: int = 1024) -> list[TileMap]:
         """Mass maps of the tiles of a prepared image (C, H, W), with a margin around each core."""
@@ -343,9 +385,8 @@ class Detector:
         DataError
             If they cannot be written.
         """
-        write_model(
-            Path(folder), Stored(self.network, self.config, self.contract, self.classes, self.um_per_px), half
-        )
+        model = Stored(self.network, self.config, self.contract, self.classes, self.um_per_px, look=self.look)
+        write_model(Path(folder), model, half)
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> Detector:
@@ -360,4 +401,12 @@ class Detector:
         """
         where = pick_device(device)
         stored = read_model(find_model(folder))
-        return cls(stored.network, stored.config, stored.contract, stored.classes, stored.um_per_px, where)
+        return cls(
+            stored.network,
+            stored.config,
+            stored.contract,
+            stored.classes,
+            stored.um_per_px,
+            where,
+            stored.look,
+        )

@@ -25,6 +25,23 @@ def rescaled(image: Tensor, scale: float) -> Tensor:
     return F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=scale < 1)[0]
 
 
+def window(image: Tensor, top: int, left: int, side: int) -> Tensor:
+    """A square of an image (C, H, W) as (C, side, side) float; beyond the image the border pixels are repeated."""
+    H, W = image.shape[1:]
+    rows, columns = slice(max(top, 0), min(top + side, H)), slice(max(left, 0), min(left + side, W))
+    pad = (max(-left, 0), max(left + side - W, 0), max(-top, 0), max(top + side - H, 0))
+    square = image[:, rows, columns].float()
+    return F.pad(square[None], pad, mode="replicate")[0] if any(pad) else square
+
+
+def resized(square: Tensor, side: int) -> Tensor:
+    """A square (C, S, S) enlarged or shrunk to `side` px."""
+    before = square.shape[-1]
+    if before == side:
+        return square
+    return F.interpolate(square[None], size=(side, side), mode="bilinear", antialias=side < before)[0]
+
+
 def to_working(points: npt.NDArray[Any], scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Image px to working px; both have the origin in the centre of the first pixel."""
     return (np.asarray(points, dtype=np.float64) + 0.5) * scale - 0.5

@@ -15,12 +15,15 @@ from pointsense.images import InputContract
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.config import Config, override
 from pointsense.model.network import Network, build_network
+from pointsense.model.second_look import SecondLook
 from pointsense.writing import replacing, write_json
 
 FORMAT = 2
 """Version of the model folder; others are refused."""
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+LOOK = "look."
+"""What the names of the second look's tensors begin with."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Stored:
     contract: InputContract
     classes: tuple[PointClass, ...]
     um_per_px: float | None
+    look: SecondLook | None = None
 
 
 def write_model(folder: Path, model: Stored, half: bool = False) -> None:
@@ -42,7 +46,10 @@ def write_model(folder: Path, model: Stored, half: bool = False) -> None:
     DataError
         If they cannot be written.
     """
-    tensors = {name: value.contiguous().cpu() for name, value in model.network.state_dict().items()}
+    tensors = model.network.state_dict()
+    if model.look is not None:
+        tensors |= {LOOK + name: value for name, value in model.look.state_dict().items()}
+    tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
     if half:
         tensors = {n: value.half() if value.is_floating_point() else value for n, value in tensors.items()}
     with replacing(folder / WEIGHTS) as temporary:
@@ -76,7 +83,6 @@ def read_model(folder: Path) -> Stored:
         )
     except (UsageError, KeyError, TypeError) as error:
         raise DataError(f"{folder / CONFIG} is damaged: {error}") from error
-    network = build_network(config, contract.channels, len(classes), load=False)
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -84,14 +90,19 @@ def read_model(folder: Path) -> Stored:
         raise DataError(
             f"{folder / WEIGHTS} cannot be read ({error}); the file is missing or cut short: copy the model again"
         ) from error
+    network = build_network(config, contract.channels, len(classes), load=False)
+    of_look = {name.removeprefix(LOOK): tensors.pop(name) for name in list(tensors) if name.startswith(LOOK)}
+    look = SecondLook(config, contract.channels, len(classes), load=False) if of_look else None
     try:
         network.load_state_dict(tensors)
+        if look is not None:
+            look.load_state_dict(of_look)
     except RuntimeError as error:
         raise DataError(
             f"{folder / WEIGHTS} does not fit {CONFIG} beside it ({str(error).splitlines()[-1].strip()}); "
             "copy both files of the model again"
         ) from error
-    return Stored(network, config, contract, classes, stored.get("um_per_px"))
+    return Stored(network, config, contract, classes, stored.get("um_per_px"), look)
 
 
 def _stored(folder: Path) -> dict[str, Any]:

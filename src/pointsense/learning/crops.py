@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from pointsense.inference.scaling import resized, window
 from pointsense.learning.augment import recoloured, turned
 from pointsense.model.config import Config
 
@@ -69,26 +69,9 @@ Crop = tuple[Tensor, npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 def cut(field: Field, top: int, left: int, side: int) -> Crop:
     """A crop of `side` px; beyond the image the border pixels are repeated."""
-    H, W = field.image.shape[1:]
-    rows = slice(max(top, 0), min(top + side, H))
-    columns = slice(max(left, 0), min(left + side, W))
-    pad = (max(-left, 0), max(left + side - W, 0), max(-top, 0), max(top + side - H, 0))
-    crop = field.image[:, rows, columns].float()
-    if any(pad):
-        crop = F.pad(crop[None], pad, mode="replicate")[0]
     points = field.points - (top, left)
     inside = np.all((points >= -0.5) & (points < side - 0.5), axis=1)
-    return crop, points[inside], field.labels[inside]
-
-
-def resized(crop: Crop, side: int) -> Crop:
-    """A crop enlarged or shrunk to `side` px."""
-    image, points, labels = crop
-    before = image.shape[-1]
-    if before == side:
-        return crop
-    image = F.interpolate(image[None], size=(side, side), mode="bilinear", antialias=side < before)[0]
-    return image, (points + 0.5) * (side / before) - 0.5, labels
+    return window(field.image, top, left, side), points[inside], field.labels[inside]
 
 
 class Crops:
@@ -170,7 +153,7 @@ class Crops:
         flip = bool(self.config.flips and generator.random() < 0.5)
         image, points, labels = cut(self.fields[owner], int(top), int(left), side)
         image = torch.cat([image, self._known(owner, int(top), int(left), side)])
-        image, points, labels = resized((image, points, labels), self.config.patch)
+        image, points = resized(image, self.config.patch), (points + 0.5) * (self.config.patch / side) - 0.5
         return *turned(image, points, int(generator.integers(4)), flip), labels
 
     def _known(self, owner: int, top: int, left: int, side: int) -> Tensor:

@@ -19,24 +19,30 @@ from pointsense.errors import DataError
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector, pick_device
 from pointsense.inference.scaling import factors, rescaled, to_working
-from pointsense.learning.course import Course, Report
+from pointsense.learning.course import Course, Progress, Report
 from pointsense.learning.crops import Field
+from pointsense.learning.mining import false_alarms
 from pointsense.learning.run_folder import (
     FEATURES,
     finish_run,
     open_run,
     read_metrics,
 )
+from pointsense.learning.second_look import learn_to_look
 from pointsense.learning.selection import Choice, Selection, draw_selection
 from pointsense.learning.training import Training, pick_precision
 from pointsense.model.classes import PointClass
 from pointsense.model.config import Config
 from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork, build_network
 from pointsense.model.presets import fitted_to
+from pointsense.model.second_look import SecondLook
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are not the user's
 
 log = logging.getLogger(__name__)
+
+LOOK_SHARE = 0.35
+"""Of the time limit, for the second look where there is one."""
 
 
 def train(
@@ -137,13 +143,16 @@ def train(
     detector = Detector(training.averaged, config, contract, classes, dataset.um_per_px, device=fabric.device)
     if isinstance(network, ProjectionNetwork):
         _ = detector.halo  # says at once if the backbone cannot be tiled
-    course = Course(out, request, training, detector, selection, time_limit, report)
+    minutes = time_limit and time_limit * (1 - LOOK_SHARE if config.look else 1)
+    course = Course(out, request, training, detector, selection, minutes, report)
     if stored is not None:
         course.restore(stored)
     out.mkdir(parents=True, exist_ok=True)
     course.run()
 
     training.averaged.load_state_dict(course.best)
+    if config.look:
+        detector.look = _second_look(course, fit_samples, names, time_limit)
     chosen = selection.choose(detector)
     detector.classes = tuple(one.applied_to(kind) for one, kind in zip(chosen, classes, strict=True))
     each = {
@@ -160,7 +169,9 @@ def train(
         "steps": course.state.step,
         "seconds": round(course.seconds, 1),
         "code": code_size(network, config),
-        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters": sum(
+            p.numel() for part in (network, detector.look) if part is not None for p in part.parameters()
+        ),
         "device": str(fabric.device),
         "precision": precision,
         "seed": seed,
@@ -169,6 +180,36 @@ def train(
     }
     finish_run(out, detector, metrics, course.state.rows, dataset)
     return metrics
+
+
+def _second_look(
+    course: Course, samples: Sequence[Sample], names: Sequence[str], time_limit: float | None
+) -> SecondLook | None:
+    """A second look that tells the points of the samples from the false alarms that the first network raises there."""
+    training, detector = course.training, course.detector
+    assert isinstance(detector.network, ProjectionNetwork)
+    config, contract = training.config, detector.contract
+    alarms = false_alarms(detector.network, training.crops.fields, config, detector.device)
+    fields = _fields(samples, [_read(sample) for sample in samples], contract, 1.0, names)
+    limit = math.inf if time_limit is None else max(60 * time_limit - course.seconds, 1.0)
+
+    def report(step: int, loss: float, left: float) -> None:
+        if course.report:
+            course.report(Progress(step, config.look_steps, loss, None, course.seconds, left))
+
+    look = learn_to_look(
+        training.fabric,
+        fields,
+        alarms,
+        config,
+        training.seed,
+        classes=len(names),
+        time_limit=limit,
+        report=report,
+    )
+    if look is None:
+        log.info("no false alarm on the training images: there is nothing to learn a second look from")
+    return look
 
 
 def _read(sample: Sample) -> npt.NDArray[Any]:

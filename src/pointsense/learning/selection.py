@@ -13,7 +13,7 @@ from pointsense.datasets import Sample
 from pointsense.errors import DataError
 from pointsense.evaluation.report import Case
 from pointsense.evaluation.threshold import TOLERANCE, ThresholdChoice, best_threshold
-from pointsense.inference.decode import Decoder
+from pointsense.inference.decode import Decoder, Found
 from pointsense.inference.detector import Detector, TileMap
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.network import ProjectionNetwork
@@ -197,7 +197,7 @@ class Selection:
         """For each class the reading of the best merit, with its threshold of best F1; the network is run once.
 
         Of several blurs the best one, two below it and one above are tried with other roundings, too: where more is
-        rounded up, less is to be blurred.
+        rounded up, less is to be blurred. Where there is a second look, the threshold is that of its scores.
         """
         if not isinstance(detector.network, ProjectionNetwork):
             found = [
@@ -218,16 +218,34 @@ class Selection:
                     for rounding in ROUNDINGS
                 ]
             best.append(max(choices, key=lambda choice: choice.merit))
-        return best
+        if detector.look is None:
+            return best
+        return [self._after_look(detector, maps, k, one.reading, decoder) for k, one in enumerate(best)]
+
+    def _after_look(
+        self, detector: Detector, maps: Sequence[list[TileMap]], k: int, reading: Reading, decoder: Decoder
+    ) -> Choice:
+        """The choice of class k for a reading whose candidates are looked at again."""
+        found = self._found(detector, maps, k, reading, decoder)
+        looked = [
+            detector.looked_at(image, candidates, 0.0, name=sample.name)
+            for sample, image, candidates in zip(self.samples, self.images, found, strict=True)
+        ]
+        return self._choice(k, looked, reading)
 
     def _read(
         self, detector: Detector, maps: Sequence[list[TileMap]], k: int, reading: Reading, decoder: Decoder
     ) -> Choice:
-        """Class k decoded from the maps of all images."""
-        found = [
-            detector.detections(
-                [detector.decode_maps(one, k, decoder, reading)], image.shape[:2], threshold=0.0
-            )
-            for one, image in zip(maps, self.images, strict=True)
-        ]
-        return self._choice(k, found, reading)
+        """The choice of class k for a reading of the maps of all images."""
+        return self._choice(k, self._found(detector, maps, k, reading, decoder), reading)
+
+    def _found(
+        self, detector: Detector, maps: Sequence[list[TileMap]], k: int, reading: Reading, decoder: Decoder
+    ) -> list[Detections]:
+        """Class k alone, decoded from the maps of all images."""
+        found = []
+        for one, image in zip(maps, self.images, strict=True):
+            parts = [Found.concatenate([]) for _ in self.classes]
+            parts[k] = detector.decode_maps(one, k, decoder, reading)
+            found.append(detector.detections(parts, image.shape[:2], threshold=0.0))
+        return found

@@ -71,7 +71,7 @@ class Training:
             )
         if config.freeze:
             network.backbone.requires_grad_(False)
-        self.steady = network.backbone if _given(config) or config.freeze else None
+        self.steady = network.backbone if starts_given(config) or config.freeze else None
         # A short memory of squared gradients: those of the first steps, before the output has the labels' scale,
         # are forgotten after hundreds of steps, not thousands.
         optimizer = torch.optim.AdamW(
@@ -153,14 +153,14 @@ def average(averaged: nn.Module, network: nn.Module, memory: float, step: int) -
         statistic.copy_(latest)
 
 
-def _given(config: Config) -> bool:
+def starts_given(config: Config) -> bool:
     """Whether the backbone starts from weights that were learned before."""
     return bool(config.weights or config.pretrained)
 
 
-def parameter_groups(network: Network, config: Config) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, config: Config) -> list[dict[str, Any]]:
     """What learns, by the peak of its learning rate."""
-    slow = config.backbone_learning_rate or (3e-4 if _given(config) else config.learning_rate)
+    slow = config.backbone_learning_rate or (3e-4 if starts_given(config) else config.learning_rate)
     by_peak: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:

@@ -168,3 +168,13 @@ def build_timm(config: Config, channels: int, *, load: bool, **kwargs: Any) -> t
         ) from error
     source: Any = network.pretrained_cfg
     return network, Normalise(source["mean"], source["std"], channels)
+
+
+def build_encoder(
+    config: Config, channels: int, *, load: bool
+) -> tuple[PlainEncoder | TimmEncoder, nn.Module]:
+    """The encoder of a configuration, and what its input goes through first; see `build_timm`."""
+    if config.backbone == "unet":
+        return PlainEncoder(channels), nn.Identity()
+    network, normalise = build_timm(config, channels, load=load, features_only=True, out_indices=(0, 1, 2, 3))
+    return TimmEncoder(network), normalise

@@ -113,8 +113,19 @@ class Config(BaseModel):
     views: Literal[1, 2, 4, 8] = Field(1, description="rotations and flips averaged in prediction")
     checks: int = Field(8, ge=1, description="times that the selection part is scored during training")
 
+    # Second look
+    look: int = Field(
+        0,
+        ge=0,
+        multiple_of=16,
+        description="side, in image px, of crops in which a network of its own judges candidates again; 0: none",
+    )
+    look_steps: int = Field(600, ge=1, description="steps of its training")
+
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if self.look and self.head != "projection":
+            raise ValueError(f"look is for the head 'projection', found '{self.head}'")
         if 3 * self.margin > self.patch:
             raise ValueError(
                 f"margin ({self.margin}) must be at most a third of a patch ({self.patch}), or little is left of it"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import UsageError
-from pointsense.model.backbone import DEEPEST, Decoder, PlainEncoder, TimmEncoder, build_timm
+from pointsense.model.backbone import DEEPEST, Decoder, PlainEncoder, build_encoder, build_timm
 from pointsense.model.config import Config
 from pointsense.model.heads import GlobalHead, ProjectionHead, SpatialHead
 from pointsense.model.patch_code import PatchCode
@@ -95,16 +95,8 @@ class ProjectionNetwork(nn.Module):
             sigma=config.sensing_sigma,
             seed=config.sensing_seed,
         )
-        self.normalise: nn.Module = nn.Identity()
-        encoder: PlainEncoder | TimmEncoder
-        if config.backbone == "unet":
-            encoder = PlainEncoder(channels)
-        else:
-            kwargs: dict[str, Any] = {"features_only": True, "out_indices": (0, 1, 2, 3)}
-            network, self.normalise = build_timm(config, channels, load=load, **kwargs)
-            encoder = TimmEncoder(network)
-        self.backbone: nn.Module = encoder
-        self.decoder = Decoder(encoder.strides, encoder.widths, config.stride, config.width)
+        self.backbone, self.normalise = build_encoder(config, channels, load=load)
+        self.decoder = Decoder(self.backbone.strides, self.backbone.widths, config.stride, config.width)
         self.head = ProjectionHead(self.decoder.width, classes, heatmap=config.target == "heatmap")
 
     def forward(self, image: Tensor) -> Output:

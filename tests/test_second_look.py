@@ -1,0 +1,112 @@
+"""The second look: crops lie around their points, objects are told from look-alikes, and a model keeps and uses it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from conftest import TINY
+from pointsense.datasets import load_dataset
+from pointsense.errors import UsageError
+from pointsense.images import read_image
+from pointsense.inference.detector import Detector
+from pointsense.inference.second_look import crop_around, judge
+from pointsense.learning.crops import Alarm, Field
+from pointsense.learning.fit import train
+from pointsense.learning.second_look import learn_to_look
+from pointsense.model.config import Config, override
+from pointsense.model.presets import preset
+
+SIDE = 32
+SETTINGS = {"look": SIDE, "look_steps": 40, "radius": 4.0, "scale": 0.5, "jitter": 0.0}
+CONFIG = override(Config(), SETTINGS)
+FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
+
+
+def field(seed: int, count: int = 12) -> tuple[Field, list[Alarm]]:
+    """Discs, which are the points, and rings of the same size, in noise; the rings in working px as alarms."""
+    generator = np.random.default_rng(seed)
+    image = generator.normal(0.2, 0.02, (200, 200))
+    y, x = np.mgrid[:200, :200]
+    places = np.stack(np.meshgrid([30, 75, 120, 165], np.linspace(20, 180, 6)), -1).reshape(-1, 2)
+    places = generator.permutation(places)[: 2 * count].astype(float)
+    for k, place in enumerate(places):
+        distance = np.hypot(y - place[0], x - place[1])
+        image[(distance < 5) & ((k < count) | (distance > 3))] += 0.5
+    discs, rings = places[:count], places[count:]
+    alarms = [Alarm(0, *((ring + 0.5) / 2 - 0.5), 0.5) for ring in rings]
+    return Field("a", torch.from_numpy(image)[None].half(), discs, np.zeros(count, int)), alarms
+
+
+def test_a_crop_lies_around_its_point_at_any_size():
+    image = torch.zeros(1, 60, 60)
+    image[0, 40, 7] = 1
+    crop = crop_around(image, np.array([40.2, 6.9]), 33, 33)
+    assert crop[0].argmax() == 16 * 33 + 16
+    larger = crop_around(image, np.array([40.0, 7.0]), 11, 33)
+    assert divmod(int(larger[0].argmax()), 33) == (16, 16)
+
+
+def test_objects_are_told_from_look_alikes_elsewhere():
+    first, alarms = field(0)
+    told = []
+    look = learn_to_look(
+        FABRIC, [first], alarms, CONFIG, seed=0, report=lambda step, loss, left: told.append((step, left))
+    )
+    assert [step for step, _ in told] == list(range(1, 41))
+    assert told[-1][1] == pytest.approx(0, abs=1e-6)
+    other, rings = field(1)
+    rings = np.array([[2 * ring.y + 0.5, 2 * ring.x + 0.5] for ring in rings])
+    chances = [judge(look, other.image, places, side=SIDE)[:, 0] for places in (other.points, rings)]
+    assert chances[0].min() > chances[1].max()
+    twice = torch.nn.functional.interpolate(other.image[None].float(), scale_factor=2.0)[0]
+    places = 2 * np.concatenate([other.points, rings]) + 0.5
+    zoomed = judge(look, twice, places, side=SIDE, zoom=0.5, views=8)[:, 0]
+    np.testing.assert_allclose(zoomed, np.concatenate(chances), atol=0.25)
+    assert judge(look, other.image, np.zeros((0, 2)), side=SIDE).shape == (0, 1)
+
+
+def test_without_false_alarms_there_is_nothing_to_learn():
+    one, alarms = field(0)
+    assert learn_to_look(FABRIC, [one], [], CONFIG, seed=0) is None
+    bare = replace(one, points=np.zeros((0, 2)), labels=np.zeros(0, int))
+    assert learn_to_look(FABRIC, [bare], alarms, CONFIG, seed=0) is None
+
+
+def test_a_model_keeps_its_second_look(cells, tmp_path):
+    config = override(preset("pointsense"), TINY | {"look": SIDE, "look_steps": 5})
+    dataset = load_dataset(cells)
+    told = []
+    metrics = train(
+        dataset, tmp_path / "a", config, radius=6.0, report=told.append, time_limit=10, device="cpu"
+    )
+    assert told[-1].steps == 5
+    detector = Detector.load(tmp_path / "a", device="cpu")
+    assert detector.look is not None
+    assert metrics["parameters"] == sum(
+        p.numel() for part in (detector.network, detector.look) for p in part.parameters()
+    )
+    image = read_image(dataset.val[0].path)
+    found = detector.predict(image, threshold=0.0)
+    alone = replace(detector, look=None).predict(image, threshold=0.0)
+    np.testing.assert_array_equal(found.points, alone.points)
+    chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE)[:, 0]
+    np.testing.assert_allclose(found.scores, np.sqrt(alone.scores) * chances, rtol=1e-5)
+    assert len(detector.predict(image)) == np.sum(found.scores >= detector.classes[0].threshold)
+    detector.save(tmp_path / "b")
+    again = Detector.load(tmp_path / "b", device="cpu").predict(image, threshold=0.0)
+    np.testing.assert_array_equal(again.scores, found.scores)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"look": 40}, "setting look: .*multiple of 16"),
+        ({"look": 32, "head": "global"}, "look is for the head 'projection', found 'global'"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(UsageError, match=message):
+        override(Config(), settings)
