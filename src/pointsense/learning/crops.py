@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointsense.inference.scaling import resized, window
+from pointsense.inference.scaling import resized, to_working, window
 from pointsense.learning.augment import recoloured, turned
 from pointsense.model.config import Config
 
@@ -153,7 +153,8 @@ class Crops:
         flip = bool(self.config.flips and generator.random() < 0.5)
         image, points, labels = cut(self.fields[owner], int(top), int(left), side)
         image = torch.cat([image, self._known(owner, int(top), int(left), side)])
-        image, points = resized(image, self.config.patch), (points + 0.5) * (self.config.patch / side) - 0.5
+        image = resized(image, self.config.patch)
+        points = to_working(points, np.full(2, self.config.patch / side))
         return *turned(image, points, int(generator.integers(4)), flip), labels
 
     def _known(self, owner: int, top: int, left: int, side: int) -> Tensor:
