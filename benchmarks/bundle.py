@@ -76,7 +76,7 @@ BUNDLES = {
         "Mostly 2-D cultures: 303 of the 372 training images are fluorescence, 60 are stained tissue, 9 are bright "
         "field. Nuclei much larger or smaller than 18 px (see --diameter), confocal stacks and electron microscopy "
         "were not seen.",
-        NUCLEI | {"steps": 10000, "checks": 8},
+        NUCLEI | {"steps": 5000, "checks": 8},
     ),
     "blood": Bundle(
         "bccd",
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=ROOT / "docs" / "results", help="folder of the JSON files"
     )
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the trainings")
-    parser.add_argument("--minutes", type=float, default=60.0, help="limit of each training")
+    parser.add_argument("--minutes", type=float, default=40.0, help="limit of each training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rescore", action="store_true", help="score again what is there, without training")
     asked = parser.parse_args(arguments)

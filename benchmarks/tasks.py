@@ -71,9 +71,7 @@ MITOSES: dict[str, Any] = PRETRAINED | {
 
 # Nuclei of many kinds and sizes, most of them larger than their match radius.
 NUCLEI: dict[str, Any] = PRETRAINED | {
-    "stride": 2,
-    "window": 48,
-    "hop": 24,
+    "stride": 4,
     "zoom": 1.25,
     "learning_rate": 2e-3,
     "backbone_learning_rate": 6e-4,
