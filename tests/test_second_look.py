@@ -85,6 +85,10 @@ def test_a_model_keeps_its_second_look(cells, tmp_path):
     assert told[-1].steps == 5
     detector = Detector.load(tmp_path / "a", device="cpu")
     assert detector.look is not None
+    assert (
+        f"second look at candidates, in crops of {SIDE} px of the image, 5 steps"
+        in (tmp_path / "a" / "README.md").read_text()
+    )
     assert metrics["parameters"] == sum(
         p.numel() for part in (detector.network, detector.look) for p in part.parameters()
     )

@@ -30,6 +30,9 @@ def model_card(detector: Detector, metrics: dict[str, Any], dataset: Dataset) ->
         f"| {one['recall']:.3f} |"
         for kind, one in zip(detector.classes, chosen["classes"].values(), strict=True)
     )
+    look = ""
+    if detector.look is not None:
+        look = f"\n- a second look at candidates, in crops of {config.look} px of the image, {config.look_steps} steps"
     return f"""# pointsense model: {names or "points"}
 
 Finds {f"objects of the class {names}" if names else "objects"} as points (y, x) in microscopy images.
@@ -47,7 +50,7 @@ Finds {f"objects of the class {names}" if names else "objects"} as points (y, x)
   (ratio {size["ratio"]:.3f})
 - data: `{dataset.root.name}`, {len(metrics["train_images"])} images to fit, {len(chosen["images"])} to select on
 - {metrics["steps"]} steps in {metrics["seconds"]:.0f} s on {metrics["device"]} ({metrics["precision"]}),
-  seed {metrics["seed"]}
+  seed {metrics["seed"]}{look}
 
 ## Scores
 On the selection part of the training images, on which stopping, decoder and threshold were chosen (so these

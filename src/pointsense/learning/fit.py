@@ -208,7 +208,9 @@ def _second_look(
         report=report,
     )
     if look is None:
-        log.info("no false alarm on the training images: there is nothing to learn a second look from")
+        log.warning(
+            "no false alarm on the training images to learn a second look from: the model goes without"
+        )
     return look
 
 
