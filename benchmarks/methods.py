@@ -91,7 +91,7 @@ REPAIRS: dict[str, Any] = {
 REPAIRED: dict[str, Any] = LITERAL | REPAIRS
 PAPER = ("icpr2012", "mitos14_half")
 
-ABLATED = {"vgg_cells": "code", "icpr2012-fold0": "look0"}
+ABLATED = {"vgg_cells": "code", "icpr2012-fold0": "code-look0"}
 """Tasks on which single choices are measured, dense objects and rare ones, and the method that they change: without a
 second look, which would hide what they do to the first."""
 
@@ -112,22 +112,20 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """What single choices change of the default, by name."""
 
-VIEWS = {1: "one view", 8: "eight views"}
-"""In prediction, in place of the four that the mitoses' settings ask for."""
+READINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "look0": ("no second look", {"look": 0}),
+    "views1": ("one view", {"views": 1}),
+    "views8": ("eight views", {"views": 8}),
+}
+"""Other ways to predict with the models that the mitoses' settings train, by name."""
 
 METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap"}, seeds=3),
-    "look0": Method("pointsense, no second look", settings={"look": 0}, families=PAPER),
-    "heatmap-look0": Method(
-        "heat map, no second look", settings={"target": "heatmap", "look": 0}, families=PAPER
-    ),
     **{
-        f"{name}-views{views}": Method(
-            f"{title}, {words}", settings={"views": views}, families=PAPER, trained_as=name
-        )
+        f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)
         for name, title in (("code", "pointsense"), ("heatmap", "heat map"))
-        for views, words in VIEWS.items()
+        for key, (words, settings) in READINGS.items()
     },
     "fcrn": Method("density, FCRN-A", peer="fcrn"),
     "faster-rcnn": Method(

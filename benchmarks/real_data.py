@@ -163,6 +163,8 @@ def rechosen(
         raise UsageError(f"{run} holds a training with other settings; --rescore scores it under its own")
     detector, metrics = Detector.load(run), json.loads((run / "metrics.json").read_text())
     detector.config = override(detector.config, otherwise)
+    if not detector.config.look:
+        detector.look = None
     samples = [sample for sample in dataset.train if sample.name in set(metrics["selection"]["images"])]
     images = [read_image(sample.path) for sample in samples]
     chosen = Selection(samples, images, detector.classes).choose(detector)

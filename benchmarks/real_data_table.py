@@ -78,7 +78,9 @@ def scores_table(results: dict[Cell, Result]) -> str:
             )
             for radius, scores in by_radius(there).items():
                 main = radius == f"{there[0]['radius_px']:g}"
-                difference = difference_to(name, cells, results, BASELINE) if main else ""
+                # What is read otherwise is compared with the heat map read in the same way.
+                baseline = name.replace("code", BASELINE) if name.startswith("code-") else BASELINE
+                difference = difference_to(name, cells, results, baseline) if main else ""
                 rows.append(
                     (family, method.title + fold, trainings, radius, *scores_cells(scores, there, difference))
                 )

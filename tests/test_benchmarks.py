@@ -94,6 +94,7 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
         patched.setattr("pointsense.learning.fit.train", train)
         assert real_data.main([*arguments, "--rescore"]) == 0
     assert json.loads(path.read_text())["scores"] == written["scores"]
+    assert real_data.main(["--smoke", "--method", f"{method}-look0", *arguments[3:]]) == 0
     otherwise = ["--smoke", "--method", f"{method}-views8", *arguments[3:]]
     assert real_data.main(otherwise) == 0
     eight = json.loads((out / f"synthetic-{method}-views8.json").read_text())
@@ -192,6 +193,13 @@ def test_the_table_compares_with_the_heat_map_on_the_same_images(real_data, tabl
     heatmap["images"] = {"a.png": [10, 0, 0]}
     folder = written(real_data, tmp_path / "others", result(), heatmap)
     assert "[+" not in tables.render(tables.read_results(folder))
+
+
+def test_another_reading_is_compared_with_the_heat_map_read_alike(real_data, tables, tmp_path):
+    ours, theirs = (result("mitos14_half", method=f"{name}-look0") for name in ("code", "heatmap"))
+    theirs["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
+    page = tables.render(tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
+    assert "| mitos14_half | pointsense, no second look | 1 of 1 | 5 | 0.970 | one | +0.200 [" in page
 
 
 def test_a_further_radius_and_method_get_lines_of_their_own(real_data, tables, tmp_path):
