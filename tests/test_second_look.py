@@ -108,7 +108,10 @@ def test_a_model_keeps_its_second_look(cells, tmp_path):
     ("settings", "message"),
     [
         ({"look": 40}, "setting look: .*multiple of 16"),
-        ({"look": 32, "head": "global"}, "look is for the head 'projection', found 'global'"),
+        (
+            {"look": 32, "head": "global"},
+            "do not go together: look is for the head 'projection', found 'global'",
+        ),
     ],
 )
 def test_wrong_settings(settings, message):

@@ -167,8 +167,10 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        found = f", found {first['input']!r}" if key else ""
-        raise UsageError(f"setting {key or 'values'}: {first['msg']}{found}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        if key:
+            raise UsageError(f"setting {key}: {message}, found {first['input']!r}") from None
+        raise UsageError(f"the settings do not go together: {message}") from None
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
