@@ -34,8 +34,8 @@ MISCOUNT = 0.1
 """What as many points too many, or none at all, cost of the merit."""
 
 ERRORS, MOST_TOLERANCE = 8, 0.15
-"""Thresholds that differ in so many errors at most are alike, up to a share of F1: on few points the best is so by chance.
-Leaving out one selection image in turn, mitoses' F1 on it was the higher the wider the range, up to here."""
+"""Thresholds that differ in so many errors at most are alike, up to a share of F1: on few points the best is so by
+chance. Leaving out one selection image in turn, mitoses' F1 on it was the higher the wider the range, up to here."""
 
 DRAWS = 64
 """Random orders of the groups among which the most even division is taken."""
