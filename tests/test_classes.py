@@ -281,7 +281,5 @@ def test_half_precision_changes_little(run, tmp_path):
     whole.save(tmp_path, half=True)
     half = Detector.load(tmp_path, device="cpu")
     image = spots(np.random.default_rng(7))[0]
-    moved = np.abs(half.predict(image).points - whole.predict(image).points)
-    assert np.median(moved) < 0.02
-    assert moved.max() < 0.2  # of a faint point, which little holds in its place
+    np.testing.assert_allclose(half.predict(image).points, whole.predict(image).points, atol=0.1)
     assert (tmp_path / "model.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size

@@ -29,10 +29,11 @@ CAP = 1.1
 POINTS = Reading()
 """Without doubt about positions."""
 
-ROUNDS, SLIDES, MERGES = 3, 12, 2
+ROUNDS, SLIDES, MERGES = 3, 24, 2
 
-MOMENTUM = 0.8
-"""What a step keeps of the one before: neighbours that share their mass settle slowly without."""
+MOMENTUM = 0.5
+"""What a step keeps of the one before: neighbours that share their mass settle slowly without; much more of it, and
+positions are not at rest in the end."""
 
 REACH = 3.0
 """Cells within which codes of atoms overlap, so that a wrong number of them explains the codes almost as well."""
@@ -70,9 +71,8 @@ class _Problem:
     def __init__(self, code: ProjectionCode, codes: Tensor, reading: Reading):
         self.code, self.rounding = code, reading.rounding
         self.lattice = (codes.shape[1], codes.shape[2])
-        self.x = code.per_axis(codes[None])[
-            0
-        ].contiguous()  # (windows, L, m); strides would make products slow
+        # (windows, L, m), contiguous: strides would make products slow.
+        self.x = code.per_axis(codes[None])[0].contiguous()
         self.D = code.blurred(reading.blur)
         self.kernel = code.kernel_of(reading.blur)
         self.extent = torch.tensor([n * code.hop - code.margin for n in self.lattice], device=codes.device)
