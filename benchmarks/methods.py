@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks import FAMILIES
+from tasks import FAMILIES, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Method:
     title : str
         For the tables.
     preset : str
-        Of pointsense; not used by a peer.
+        In place of the task's own.
     settings : dict
         On top of the preset and of the task's own.
     peer : str
@@ -35,7 +35,7 @@ class Method:
     """
 
     title: str
-    preset: str = "pointsense"
+    preset: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     peer: str = ""
     seeds: int = 1
@@ -57,16 +57,9 @@ class Method:
         ]
 
 
-MOBILENET: dict[str, Any] = {
-    "backbone": "mobilenetv2_100",
-    "pretrained": False,
-    "weights": "{data}/weights/mobilenetv2_100.safetensors",
-    "weights_origin": "tensorflow",
-}
-
 # The paper's training as far as it is stated: patches of the grid in four turns, one linear layer on pooled features of
 # a frozen network. Its ResNet-152 is replaced by the encoder that all systems here share.
-LITERAL: dict[str, Any] = MOBILENET | {"steps": 2000, "learning_rate": 1e-3, "jitter": 0.0, "views": 1}
+LITERAL: dict[str, Any] = WEIGHTS | {"backbone": "mobilenetv2_100", "steps": 2000, "look": 0}
 
 # What the literal systems lack to learn at all: features that keep positions, a target that is smooth in them, distance
 # beside mass, an encoder that learns, and crops around the rare objects.
@@ -83,6 +76,7 @@ REPAIRS: dict[str, Any] = {
     "patch": 128,
     "sampling": "random",
     "flips": True,
+    "zoom": 1.25,
     "jitter": 0.2,
     "batch": 8,
     "steps": 1200,

@@ -96,6 +96,8 @@ def train_or_resume(
 
 def progress_printer() -> Callable[[Progress], None]:
     """A `report` for `train`: a line for every new score of the selection part, else every half minute."""
+    from pointsense.learning.progress import describe
+
     last, shown = time.monotonic(), None
 
     def report(progress: Progress) -> None:
@@ -103,9 +105,7 @@ def progress_printer() -> Callable[[Progress], None]:
         if progress.selection_f1 == shown and time.monotonic() - last < REPORT_SECONDS:
             return
         last, shown = time.monotonic(), progress.selection_f1
-        said = f"  step {progress.step}/{progress.steps}, loss {progress.loss:.4g}"
-        said += "" if shown is None else f", selection F1 {shown:.3f}"
-        print(f"{said}, {progress.seconds_left:.0f} s left", flush=True)
+        print(f"  step {progress.step}/{progress.steps}: {describe(progress)}", flush=True)
 
     return report
 
@@ -179,10 +179,11 @@ def run_peer(
     from peers import load_peer
     from peers.peer import Problem, candidates_of
     from pointsense.inference.detector import pick_device
+    from pointsense.learning.fit import FRACTION
     from pointsense.learning.selection import draw_selection, tolerance_of
 
     samples = dataset.train[: task.max_train_images]
-    fit, select = draw_selection(samples, 0.2, request["seed"], dataset.val)
+    fit, select = draw_selection(samples, FRACTION, request["seed"], dataset.val)
     run.mkdir(parents=True, exist_ok=True)
     config = fitted_to(configured(request["preset"], request["settings"], data), task.radius)
     problem = Problem(fit, select, task.radius, config, run, request["seed"], request["minutes"], task.box)
@@ -340,7 +341,7 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
             continue
         request = {
             "method": learned_name,
-            "preset": learned.preset,
+            "preset": learned.preset or task.preset,
             "seed": seed,
             "minutes": asked.minutes or task.minutes,
             "settings": task.settings | learned.settings | parse_settings(asked.settings),

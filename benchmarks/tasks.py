@@ -20,7 +20,7 @@ class Task:
     """Images to train on, images to score on, and how detections are matched.
 
     `radius` and `other_radii` are match radii in image pixels; the model is trained for the first, and its
-    detections are scored at all of them. `box` is an object's diameter. `settings` change the default preset, and
+    detections are scored at all of them. `box` is an object's diameter. `settings` change the preset, and
     hold for every method that knows them; in them {data} is the folder of the sets. `split_file` and `val_fold` are
     those of `load_dataset`, within the set.
     """
@@ -32,6 +32,7 @@ class Task:
     split_file: str | None = None
     val_fold: int | None = None
     max_train_images: int | None = None
+    preset: str = "pointsense"
     minutes: float = 20.0
     other_radii: tuple[float, ...] = ()
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -50,33 +51,12 @@ class Task:
         return self.split_file or "split.csv"
 
 
-PRETRAINED: dict[str, Any] = {
-    "backbone": "mobilenetv2_100",
+WEIGHTS: dict[str, Any] = {
     "weights": "{data}/weights/mobilenetv2_100.safetensors",
     "weights_origin": "tensorflow",
 }
+"""Of the encoder of all that starts from a pretrained one."""
 
-# Mitoses are rare, the fields large and the slides few: an encoder that has seen images before, more doubt about the
-# stain and the size, the mean of four rotations, and a second look at candidates at full resolution.
-MITOSES: dict[str, Any] = PRETRAINED | {
-    "steps": 1800,
-    "checks": 4,
-    "zoom": 1.25,
-    "jitter": 0.2,
-    "learning_rate": 1e-3,
-    "backbone_learning_rate": 3e-4,
-    "views": 4,
-    "look": 96,
-}
-
-# Nuclei of many kinds and sizes, most of them larger than their match radius.
-NUCLEI: dict[str, Any] = PRETRAINED | {
-    "stride": 4,
-    "zoom": 1.25,
-    "learning_rate": 2e-3,
-    "backbone_learning_rate": 6e-4,
-    "checks": 4,
-}
 MICROMETRES_8 = 32.6  # px at 0.2456 um/px: the other radius that the contest's page names
 ICPR = Task(
     "icpr2012",
@@ -84,7 +64,8 @@ ICPR = Task(
     box=26,
     split_file="folds.csv",
     other_radii=(MICROMETRES_8,),
-    settings=MITOSES,
+    preset="mitoses",
+    settings=WEIGHTS,
     note="every slide in both halves, as in the contest",
 )
 
@@ -92,7 +73,14 @@ TASKS = {
     "vgg_cells": Task("vgg_cells", 5, box=10, max_train_images=32, other_radii=(3.0,), note="simulated"),
     "bccd-WBC": Task("bccd", 45, box=190, class_name="WBC"),
     "bccd-RBC": Task("bccd", 25, box=100, class_name="RBC", note="incomplete labels"),
-    "dsb2018": Task("dsb2018", 6, box=18, settings=NUCLEI, note="crops of one field may be in both halves"),
+    "dsb2018": Task(
+        "dsb2018",
+        6,
+        box=18,
+        preset="nuclei",
+        settings=WEIGHTS,
+        note="crops of one field may be in both halves",
+    ),
     "crchisto": Task("crchisto", 6, box=14, note="patients unknown: may be in both halves"),
     **{f"icpr2012-fold{fold}": dataclasses.replace(ICPR, val_fold=fold) for fold in range(4)},
     "icpr2012-A04": dataclasses.replace(
@@ -102,8 +90,9 @@ TASKS = {
         "mitos14_half",
         17,
         box=20,
+        preset="mitoses",
         # At the size that objects have in icpr2012, which the wide match radius would halve again.
-        settings=MITOSES | {"scale": 1.0, "look": 64},
+        settings=WEIGHTS | {"scale": 1.0, "look": 64},
         note="two slides never seen; no image without a mitosis",
     ),
 }

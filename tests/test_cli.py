@@ -269,7 +269,7 @@ def test_existing_run_is_not_replaced(one_error, cells, tmp_path):
         (["--set", "steps=many"], "setting steps: "),
         (["--set", "head=heads"], "setting head: Input should be 'global', 'spatial' or 'projection'"),
         (["--set", "steps"], "--set expects key=value, found 'steps'"),
-        (["--preset", "fast"], "unknown preset 'fast'; the presets are pointsense, cnncs"),
+        (["--preset", "fast"], "unknown preset 'fast'; the presets are pointsense, mitoses"),
         (["--config", "nowhere.json"], "cannot read the configuration nowhere.json"),
         (
             ["--weights", "nowhere.safetensors", "--set", "backbone=resnet18"],

@@ -1,17 +1,15 @@
 """Progress of a training: a bar on a terminal, a line now and then elsewhere."""
 
 import io
-from types import SimpleNamespace
 
 from rich.console import Console
 
+from pointsense.learning.course import Progress
 from pointsense.learning.progress import SECONDS_BETWEEN_LINES, shown_progress
 
 
-def at(step, seconds, f1=None):
-    return SimpleNamespace(
-        step=step, steps=100, loss=1 / step, selection_f1=f1, seconds=seconds, seconds_left=100.0 - step
-    )
+def at(step, seconds, f1=None, stage=""):
+    return Progress(step, 100, 1 / step, f1, seconds, 100.0 - step, stage)
 
 
 def shown(*progress, **console):
@@ -30,12 +28,14 @@ def test_lines_where_there_is_no_terminal():
         at(20, 6.0, f1=0.5),
         at(40, 5.0 + SECONDS_BETWEEN_LINES, f1=0.5),
         at(100, 30.0, f1=0.875),
+        at(1, 40.0, stage="second look"),
     )
     assert text.splitlines() == [
         "step 1 of 100: loss 1, 1:39 left",
         "step 10 of 100: loss 0.1, selection F1 0.500, 1:30 left",
         "step 40 of 100: loss 0.025, selection F1 0.500, 1:00 left",
         "step 100 of 100: loss 0.01, selection F1 0.875, 0:00 left",
+        "step 1 of 100: second look, loss 1, 1:39 left",
     ]
 
 

@@ -88,7 +88,10 @@ def train(
     data: Data,
     out: Out,
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="pointsense, or the paper's cnncs, ecnncs-1, ecnncs-2.")
+        str,
+        typer.Option(
+            metavar="NAME", help="pointsense, mitoses, nuclei, or the paper's cnncs, ecnncs-1, ecnncs-2."
+        ),
     ] = "pointsense",
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON file of settings, on top of the preset.")

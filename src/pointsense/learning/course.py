@@ -35,7 +35,7 @@ LAST_CHECK = 3.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands."""
+    """Where a training stands; `stage` says what is learned, if it is not the network itself."""
 
     step: int
     steps: int
@@ -43,6 +43,7 @@ class Progress:
     selection_f1: float | None
     seconds: float
     seconds_left: float
+    stage: str = ""
 
 
 Report = Callable[[Progress], None]

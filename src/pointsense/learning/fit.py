@@ -41,6 +41,9 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on 
 
 log = logging.getLogger(__name__)
 
+FRACTION = 0.2
+"""Of the training images, to choose on."""
+
 LOOK_SHARE = 0.35
 """Of the time limit, for the second look where there is one."""
 
@@ -52,7 +55,7 @@ def train(
     *,
     radius: float | Mapping[str, float],
     class_name: str = "",
-    selection_fraction: float = 0.2,
+    selection_fraction: float = FRACTION,
     max_train_images: int | None = None,
     time_limit: float | None = None,
     seed: int = 0,
@@ -195,7 +198,8 @@ def _second_look(
 
     def report(step: int, loss: float, left: float) -> None:
         if course.report:
-            course.report(Progress(step, config.look_steps, loss, None, course.seconds, left))
+            stage = "second look"
+            course.report(Progress(step, config.look_steps, loss, None, course.seconds, left, stage))
 
     look = learn_to_look(
         training.fabric,

@@ -47,13 +47,13 @@ def _plain_lines(console: Console) -> Callable[[Progress], None]:
 
 
 def describe(progress: Progress) -> str:
-    """Loss, the last F1 on the selection images, and the time left, in words.
+    """What is learned, loss, the last F1 on the selection images, and the time left, in words.
 
     >>> from types import SimpleNamespace
-    >>> describe(SimpleNamespace(loss=0.0123, selection_f1=0.94, seconds_left=75.2))
+    >>> describe(SimpleNamespace(stage="", loss=0.0123, selection_f1=0.94, seconds_left=75.2))
     'loss 0.0123, selection F1 0.940, 1:15 left'
     """
-    parts = [f"loss {progress.loss:.4g}"]
+    parts = [*filter(None, [progress.stage]), f"loss {progress.loss:.4g}"]
     if progress.selection_f1 is not None:
         parts.append(f"selection F1 {progress.selection_f1:.3f}")
     minutes, seconds = divmod(round(max(progress.seconds_left, 0)), 60)
