@@ -96,7 +96,8 @@ def test_a_model_keeps_its_second_look(cells, tmp_path):
     found = detector.predict(image, threshold=0.0)
     alone = replace(detector, look=None).predict(image, threshold=0.0)
     np.testing.assert_array_equal(found.points, alone.points)
-    chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE)[:, 0]
+    views = detector.config.views
+    chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=views)[:, 0]
     np.testing.assert_allclose(found.scores, np.sqrt(alone.scores) * chances, rtol=1e-5)
     assert len(detector.predict(image)) == np.sum(found.scores >= detector.classes[0].threshold)
     detector.save(tmp_path / "b")

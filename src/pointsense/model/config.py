@@ -110,7 +110,9 @@ class Config(BaseModel):
     )
     jitter: float = Field(0.1, ge=0, le=1, description="strength of the colour and stain jitter")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    views: Literal[1, 2, 4, 8] = Field(1, description="rotations and flips averaged in prediction")
+    views: Literal[1, 2, 4, 8] = Field(
+        2, description="rotations and flips averaged in prediction (projection)"
+    )
     checks: int = Field(8, ge=1, description="times that the selection part is scored during training")
 
     # Second look

@@ -38,6 +38,7 @@ _PAPER: dict[str, Any] = {
     "sampling": "grid",
     "flips": False,
     "jitter": 0.0,
+    "views": 1,
 }
 
 _PRETRAINED: dict[str, Any] = {"backbone": "mobilenetv2_100", "pretrained": True, "zoom": 1.25, "checks": 4}
@@ -61,7 +62,6 @@ _NUCLEI: dict[str, Any] = _PRETRAINED | {
     "steps": 2500,
     "learning_rate": 2e-3,
     "backbone_learning_rate": 6e-4,
-    "views": 2,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
