@@ -28,8 +28,8 @@ class Method:
         Families of tasks that it is compared on; all where it is empty.
     first_fold : bool
         Whether one fold of a family is enough.
-    ablation : bool
-        Whether it is the default with one choice changed, which is compared with the default on a few tasks.
+    ablates : tuple of str
+        Where it is the default with one choice changed: the tasks on which it is compared with the default.
     trained_as : str
         The method whose training it reads with its own settings; "" where it is trained itself.
     """
@@ -41,13 +41,13 @@ class Method:
     seeds: int = 1
     families: tuple[str, ...] = ()
     first_fold: bool = False
-    ablation: bool = False
+    ablates: tuple[str, ...] = ()
     trained_as: str = ""
 
     def cells(self) -> list[tuple[str, int]]:
         """The tasks and seeds that the comparison asks for."""
-        if self.ablation:
-            return [(task, seed) for task in ABLATED for seed in range(self.seeds)]
+        if self.ablates:
+            return [(task, seed) for task in self.ablates for seed in range(self.seeds)]
         families = self.families or tuple(FAMILIES)
         return [
             (task, seed)
@@ -85,9 +85,9 @@ REPAIRS: dict[str, Any] = {
 REPAIRED: dict[str, Any] = LITERAL | REPAIRS
 PAPER = ("icpr2012", "mitos14_half")
 
-ABLATED = {"vgg_cells": "code", "icpr2012-fold0": "code-look0"}
-"""Tasks on which single choices are measured, dense objects and rare ones, and the method that they change: without a
-second look, which would hide what they do to the first."""
+ABLATED = {"vgg_cells": "code", "icpr2012-fold0": "code-look0", "dsb2018": "code"}
+"""Tasks on which single choices are measured, and the method that they change: on rare objects without a second look,
+which would hide what they do to the first."""
 
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "margin0": ("crops learned from up to their borders", {"margin": 0}),
@@ -104,7 +104,12 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "l1-paper": ("end-to-end L1 term, rule (8)", {"alpha": 0.05, "backward": "paper"}),
     "l1-exact": ("end-to-end L1 term, exact rule", {"alpha": 0.05, "backward": "exact"}),
 }
-"""What single choices change of the default, by name."""
+"""What single choices change of the default on dense and on rare objects, by name."""
+
+CROPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "patch128": ("crops of 128 px, twice as many a step", {"patch": 128, "batch": 8}),
+}
+"""What they change on objects of many sizes."""
 
 READINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "look0": ("no second look", {"look": 0}),
@@ -143,7 +148,8 @@ METHODS = {
         families=PAPER,
     ),
     **{
-        name: Method(title, settings=change | {"look": 0}, ablation=True)
-        for name, (title, change) in CHANGES.items()
+        name: Method(title, settings=change | {"look": 0}, ablates=tasks)
+        for changes, tasks in ((CHANGES, ("vgg_cells", "icpr2012-fold0")), (CROPS, ("dsb2018",)))
+        for name, (title, change) in changes.items()
     },
 }

@@ -48,7 +48,7 @@ def methods_of(family: str, results: dict[Cell, Result]) -> dict[str, Method]:
     """The methods that the comparison asks for on a family, and those that have results there all the same."""
     tasks = FAMILIES[family]
     asked = {
-        name: m for name, m in METHODS.items() if not m.ablation and (not m.families or family in m.families)
+        name: m for name, m in METHODS.items() if not m.ablates and (not m.families or family in m.families)
     }
     others = {name for task, name, _ in results if task in tasks and name not in METHODS}
     return asked | {name: METHODS.get(name, Method(name)) for name in sorted(others)}
@@ -96,7 +96,7 @@ def ablation_table(results: dict[Cell, Result]) -> str:
     header = ("set", "changed", "trainings", "F1", "to the first row [95%]", "selection F1", "count MAE")
     rows = []
     for task, base in ABLATED.items():
-        changes = {name: method for name, method in METHODS.items() if method.ablation}
+        changes = {name: method for name, method in METHODS.items() if task in method.ablates}
         for name, method in ({base: METHODS[base]} | changes).items():
             cells = sorted(cell for cell in results if cell[:2] == (task, name))
             there = [results[cell] for cell in cells]
