@@ -29,7 +29,10 @@ CAP = 1.1
 POINTS = Reading()
 """Without doubt about positions."""
 
-ROUNDS, SLIDES, MERGES = 3, 24, 2
+ROUNDS, MERGES = 3, 2
+
+SLIDES, LAST_SLIDES = 12, 24
+"""Steps after each change of the atoms, and after the last one: there all come to rest."""
 
 MOMENTUM = 0.5
 """What a step keeps of the one before: neighbours that share their mass settle slowly without; much more of it, and
@@ -181,7 +184,7 @@ def recover_measure(
         p = torch.cat([p, subcell(certificate, new)])
         mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=cap)])
         p, mass = _settled(problem, p, mass, floor, cap)
-    p, mass = _slide(problem, p, mass, cap)
+    p, mass = _slide(problem, p, mass, cap, LAST_SLIDES)
     return _with_evidence(problem, p[mass >= floor], mass[mass >= floor])
 
 
@@ -230,11 +233,13 @@ def _superfluous(p: Tensor, mass: Tensor, rounding: float) -> Tensor:
     return torch.tensor(chosen, dtype=torch.long, device=p.device).reshape(-1, 2)
 
 
-def _slide(problem: _Problem, p: Tensor, mass: Tensor, cap: float) -> tuple[Tensor, Tensor]:
+def _slide(
+    problem: _Problem, p: Tensor, mass: Tensor, cap: float, steps: int = SLIDES
+) -> tuple[Tensor, Tensor]:
     """Descend in positions and masses together; steps are scaled by the curvature of a lone atom."""
     end = problem.extent - 0.501
     velocity_p, velocity_m = torch.zeros_like(p), torch.zeros_like(mass)
-    for _ in range(SLIDES):
+    for _ in range(steps):
         each, _, gradient = problem.correlate(problem.footprint(p), mass)
         velocity_m = MOMENTUM * velocity_m + 0.5 * each.sum(1) / problem.energy
         step = gradient / (problem.stiffness * mass.clamp(min=0.2)[:, None])
