@@ -52,7 +52,8 @@ SIDE = 1000
 class Bundle:
     """What a bundled model is made of, and what its card says.
 
-    `radius` is by class; `diameter` is the typical diameter of objects in the training images, px.
+    `settings` change the `preset`; `radius` is by class; `diameter` is the typical diameter of objects in the training
+    images, px.
     """
 
     folder: str
@@ -191,7 +192,7 @@ def make(name: str, data: Path, runs: Path, minutes: float, seed: int) -> dict[s
 def choose_again(name: str, data: Path, training: dict[str, Any]) -> dict[str, Any]:
     """Choose views, readings and thresholds of a shipped model anew, on the selection part of its training."""
     bundle, folder = BUNDLES[name], FOLDER / name
-    dataset, detector = load_dataset(data / bundle.folder), Detector.load(FOLDER / name)
+    dataset, detector = load_dataset(data / bundle.folder), Detector.load(folder)
     detector.config = override(
         detector.config, {"views": configured(bundle.preset, bundle.settings, data).views}
     )
@@ -202,7 +203,7 @@ def choose_again(name: str, data: Path, training: dict[str, Any]) -> dict[str, A
     detector.classes = tuple(one.applied_to(kind) for one, kind in zip(chosen, detector.classes, strict=True))
     detector.save(folder, half=True)
     scores = {kind: one.threshold.f1 for kind, one in zip(names, chosen, strict=True)}
-    return training | {"preset": bundle.preset, "settings": bundle.settings, "selection_f1": scores}
+    return training | {"selection_f1": scores}
 
 
 def describe(name: str, data: Path, path: Path, training: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What is compared: the default preset, the heat map on the same network, the paper's systems, and other detectors."""
+"""What is compared: each set's preset, the heat map on the same network, the paper's systems, and other detectors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Method:
     title : str
         For the tables.
     preset : str
-        In place of the task's own.
+        In place of the task's own; "" for that.
     settings : dict
         On top of the preset and of the task's own.
     peer : str
@@ -29,7 +29,7 @@ class Method:
     first_fold : bool
         Whether one fold of a family is enough.
     ablates : tuple of str
-        Where it is the default with one choice changed: the tasks on which it is compared with the default.
+        Where it is the task's preset with one choice changed: the tasks on which both are compared.
     trained_as : str
         The method whose training it reads with its own settings; "" where it is trained itself.
     """
@@ -85,31 +85,30 @@ REPAIRS: dict[str, Any] = {
 REPAIRED: dict[str, Any] = LITERAL | REPAIRS
 PAPER = ("icpr2012", "mitos14_half")
 
+DENSE, RARE, SIZES = ("vgg_cells",), ("icpr2012-fold0",), ("dsb2018",)
+
 ABLATED = {"vgg_cells": "code", "icpr2012-fold0": "code-look0", "dsb2018": "code"}
 """Tasks on which single choices are measured, and the method that they change: on rare objects without a second look,
 which would hide what they do to the first."""
 
-CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "margin0": ("crops learned from up to their borders", {"margin": 0}),
-    "zoom1": ("crops of one size", {"zoom": 1.0}),
-    "zoom125": ("crops enlarged and shrunk by a quarter", {"zoom": 1.25}),
-    "hard": ("half of the other crops around false alarms", {"hard": 0.5, "checks": 8}),
-    "hard-control": ("as many checks, no false alarms", {"checks": 8}),
-    "jitter0": ("no change of colours", {"jitter": 0.0}),
-    "ema0": ("no average of the weights", {"ema": 0.0}),
-    "beta0": ("no count in the label", {"beta": 0.0}),
-    "gaussian": ("iid Gaussian sensing", {"sensing": "gaussian"}),
-    "filtered": ("filtered Gaussian sensing", {"sensing": "filtered"}),
-    "steps2": ("twice as many steps", {"steps": 6000}),
-    "l1-paper": ("end-to-end L1 term, rule (8)", {"alpha": 0.05, "backward": "paper"}),
-    "l1-exact": ("end-to-end L1 term, exact rule", {"alpha": 0.05, "backward": "exact"}),
+CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "margin0": ("crops learned from up to their borders", {"margin": 0}, DENSE + RARE),
+    "zoom1": ("crops of one size", {"zoom": 1.0}, RARE),
+    "zoom125": ("crops enlarged and shrunk by a quarter", {"zoom": 1.25}, DENSE),
+    "patch128": ("crops of 128 px, twice as many a step", {"patch": 128, "batch": 8}, SIZES),
+    "patch256": ("crops of 256 px, half as many a step", {"patch": 256, "batch": 4}, DENSE + RARE),
+    "hard": ("half of the other crops around false alarms", {"hard": 0.5, "checks": 8}, DENSE + RARE),
+    "hard-control": ("as many checks, no false alarms", {"checks": 8}, RARE),
+    "jitter0": ("no change of colours", {"jitter": 0.0}, DENSE + RARE),
+    "ema0": ("no average of the weights", {"ema": 0.0}, DENSE + RARE),
+    "beta0": ("no count in the label", {"beta": 0.0}, DENSE + RARE),
+    "gaussian": ("iid Gaussian sensing", {"sensing": "gaussian"}, DENSE + RARE),
+    "filtered": ("filtered Gaussian sensing", {"sensing": "filtered"}, DENSE + RARE),
+    "steps2": ("twice as many steps", {"steps": 6000}, DENSE),
+    "l1-paper": ("end-to-end L1 term, rule (8)", {"alpha": 0.05, "backward": "paper"}, DENSE + RARE),
+    "l1-exact": ("end-to-end L1 term, exact rule", {"alpha": 0.05, "backward": "exact"}, DENSE + RARE),
 }
-"""What single choices change of the default on dense and on rare objects, by name."""
-
-CROPS: dict[str, tuple[str, dict[str, Any]]] = {
-    "patch128": ("crops of 128 px, twice as many a step", {"patch": 128, "batch": 8}),
-}
-"""What they change on objects of many sizes."""
+"""What single choices change of the default, and on which tasks, by name."""
 
 READINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "look0": ("no second look", {"look": 0}),
@@ -149,7 +148,6 @@ METHODS = {
     ),
     **{
         name: Method(title, settings=change | {"look": 0}, ablates=tasks)
-        for changes, tasks in ((CHANGES, ("vgg_cells", "icpr2012-fold0")), (CROPS, ("dsb2018",)))
-        for name, (title, change) in changes.items()
+        for name, (title, change, tasks) in CHANGES.items()
     },
 }

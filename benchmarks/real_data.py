@@ -1,6 +1,6 @@
 """Train on real image sets, score on their `val` images: one JSON for each set, method and seed.
 
-    python benchmarks/real_data.py                              every set of TASKS, the default preset
+    python benchmarks/real_data.py                              every set of TASKS, each with its own preset
     python benchmarks/real_data.py vgg_cells bccd               these; bccd stands for bccd-WBC and bccd-RBC
     python benchmarks/real_data.py icpr2012 --method heatmap    another of METHODS; several: --method heatmap,fcrn
     python benchmarks/real_data.py --grid                       all that the comparison asks for and is not there
@@ -126,7 +126,8 @@ def run_ours(
         metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite and not otherwise)
         detector = Detector.load(run)
     if asked.rescore or otherwise:
-        detector, metrics = rechosen(dataset, run, request, otherwise)
+        views = configured(request["preset"], request["settings"], data).views
+        detector, metrics = rechosen(dataset, run, request, {"views": views} | otherwise)
     config, kind = detector.config, detector.classes[0]
     cases, seconds = [], []
     for sample in dataset.val:
@@ -155,7 +156,10 @@ def run_ours(
 def rechosen(
     dataset: Dataset, run: Path, request: dict[str, Any], otherwise: dict[str, Any]
 ) -> tuple[Detector, dict[str, Any]]:
-    """A trained model with reading and threshold chosen anew on its own selection part, and its metrics."""
+    """A trained model, with reading and threshold chosen anew on its own selection part, and its metrics.
+
+    `otherwise` are the settings of prediction that it does not take from its training.
+    """
     from pointsense.inference.detector import Detector
     from pointsense.learning.selection import Selection
 

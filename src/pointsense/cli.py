@@ -90,7 +90,8 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="pointsense, mitoses, nuclei, or the paper's cnncs, ecnncs-1, ecnncs-2."
+            metavar="NAME",
+            help="pointsense; mitoses (rare); nuclei (of many sizes); the paper's cnncs, ecnncs-1, ecnncs-2.",
         ),
     ] = "pointsense",
     config: Annotated[

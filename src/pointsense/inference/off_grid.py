@@ -32,11 +32,11 @@ POINTS = Reading()
 ROUNDS, MERGES = 3, 2
 
 SLIDES, LAST_SLIDES = 12, 24
-"""Steps after each change of the atoms, and after the last one: there all come to rest."""
+"""Steps after each change of the atoms; more after the last one, so that all come to rest."""
 
 MOMENTUM = 0.5
-"""What a step keeps of the one before: neighbours that share their mass settle slowly without; much more of it, and
-positions are not at rest in the end."""
+"""Share of a step that goes into the next: without it neighbours that share their mass settle slowly; with much more,
+positions are still moving at the end."""
 
 REACH = 3.0
 """Cells within which codes of atoms overlap, so that a wrong number of them explains the codes almost as well."""

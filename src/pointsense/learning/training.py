@@ -155,7 +155,7 @@ def average(averaged: nn.Module, network: nn.Module, memory: float, step: int) -
 
 def starts_given(config: Config) -> bool:
     """Whether the backbone starts from weights that were learned before."""
-    return bool(config.weights or config.pretrained)
+    return config.backbone != "unet" and bool(config.weights or config.pretrained)
 
 
 def parameter_groups(network: nn.Module, config: Config) -> list[dict[str, Any]]:

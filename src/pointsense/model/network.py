@@ -137,6 +137,6 @@ def build_network(config: Config, channels: int, classes: int = 1, *, load: bool
     if classes > 1:
         raise UsageError(
             f"preset '{config.preset}' (head '{config.head}') finds one class, {classes} are asked for: choose one "
-            "with --class, or take the preset pointsense"
+            "with --class, or take the preset pointsense, mitoses or nuclei"
         )
     return PatchNetwork(config, channels, load=load)

@@ -1,4 +1,4 @@
-"""Named starting points: what works best on real images, for three kinds of objects, and the paper's systems."""
+"""Named starting points: for three kinds of objects on real images, and the paper's systems."""
 
 from __future__ import annotations
 
