@@ -279,6 +279,38 @@ def test_bundle_refuses_what_it_cannot_make(real_data, capsys, monkeypatch):
     assert "--rescore needs nowhere/bundled-nuclei.json" in capsys.readouterr().err
 
 
+def test_bundle_makes_a_model_and_chooses_its_threshold_again(real_data, cells, tmp_path, monkeypatch):
+    bundle = __import__("bundle")
+    tiny = bundle.Bundle(
+        cells.name, {"": 6.0}, 12, "Spots.", "Drawn", "None", "All.", settings=real_data.SMOKE.settings
+    )
+    monkeypatch.setitem(bundle.BUNDLES, "tiny", tiny)
+    monkeypatch.setattr(bundle, "FOLDER", tmp_path / "shipped")
+    monkeypatch.setattr(bundle, "SIDE", 64)
+    arguments = [
+        "tiny",
+        "--data",
+        str(cells.parent),
+        "--out",
+        str(tmp_path),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    assert bundle.main(arguments) == 0
+    assert bundle.main([*arguments, "--rescore"]) == 0  # by the weights as shipped, in half precision
+    first = json.loads((tmp_path / "bundled-tiny.json").read_text())
+    folder = tmp_path / "shipped" / "tiny"
+    chosen = json.loads((folder / "config.json").read_text())
+    spoilt = (folder / "config.json").read_text().replace('"threshold": ', '"threshold": 7')
+    (folder / "config.json").write_text(spoilt)
+    assert bundle.main([*arguments, "--rescore"]) == 0
+    assert json.loads((folder / "config.json").read_text()) == chosen
+    again = json.loads((tmp_path / "bundled-tiny.json").read_text())
+    assert [again[key] for key in bundle.TRAINING] == [first[key] for key in bundle.TRAINING]
+    assert again["classes"] == first["classes"]
+    assert "| 6 | " in (folder / "README.md").read_text()
+
+
 def test_recovery_smoke_run_measures_every_part(capsys):
     recovery = __import__("recovery")
     results = recovery.run(recovery.SECTIONS, smoke=True)
