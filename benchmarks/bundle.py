@@ -198,9 +198,8 @@ def choose_again(name: str, data: Path, training: dict[str, Any]) -> dict[str, A
     )
     names = [kind.name for kind in detector.classes]
     _, samples = draw_selection(dataset.train, FRACTION, training["seed"], dataset.val, names)
-    selection = Selection(samples, [read_image(sample.path) for sample in samples], detector.classes)
-    chosen = selection.choose(detector)
-    detector.classes = tuple(one.applied_to(kind) for one, kind in zip(chosen, detector.classes, strict=True))
+    images = [read_image(sample.path) for sample in samples]
+    chosen = Selection(samples, images, detector.classes).settle(detector)
     detector.save(folder, half=True)
     scores = {kind: one.threshold.f1 for kind, one in zip(names, chosen, strict=True)}
     return training | {"selection_f1": scores}

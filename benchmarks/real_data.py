@@ -171,8 +171,7 @@ def rechosen(
         detector.look = None
     samples = [sample for sample in dataset.train if sample.name in set(metrics["selection"]["images"])]
     images = [read_image(sample.path) for sample in samples]
-    chosen = Selection(samples, images, detector.classes).choose(detector)
-    detector.classes = tuple(one.applied_to(kind) for one, kind in zip(chosen, detector.classes, strict=True))
+    chosen = Selection(samples, images, detector.classes).settle(detector)
     return detector, metrics | {"selection": metrics["selection"] | {"f1": chosen[0].threshold.f1}}
 
 

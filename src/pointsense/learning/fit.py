@@ -156,8 +156,7 @@ def train(
     training.averaged.load_state_dict(course.best)
     if config.look:
         detector.look = _second_look(course, fit_samples, names, time_limit)
-    chosen = selection.choose(detector)
-    detector.classes = tuple(one.applied_to(kind) for one, kind in zip(chosen, classes, strict=True))
+    chosen = selection.settle(detector)
     each = {
         kind.name: _selection_metrics(one, kind) for one, kind in zip(chosen, detector.classes, strict=True)
     }

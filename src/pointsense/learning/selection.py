@@ -226,6 +226,14 @@ class Selection:
             return best
         return [self._after_look(detector, maps, k, one.reading, decoder) for k, one in enumerate(best)]
 
+    def settle(self, detector: Detector) -> list[Choice]:
+        """Choose, and give each class of the detector its reading and threshold."""
+        chosen = self.choose(detector)
+        detector.classes = tuple(
+            one.applied_to(kind) for one, kind in zip(chosen, detector.classes, strict=True)
+        )
+        return chosen
+
     def _after_look(
         self, detector: Detector, maps: Sequence[list[TileMap]], k: int, reading: Reading, decoder: Decoder
     ) -> Choice:
