@@ -50,7 +50,9 @@ def compare_decoders(
         for sample, image, one in zip(dataset.val, images, maps, strict=True):
             found = detector.decode_maps(one, 0, decoder, chosen.reading)
             candidates = detector.detections([found], image.shape[:2], 0.0)
-            kept = detector.looked_at(image, candidates, 0.0).above(chosen.threshold.threshold)
+            kept = detector.looked_at(detector.as_input(image), candidates, 0.0).above(
+                chosen.threshold.threshold
+            )
             cases.append(Case(sample.name, sample.group, sample.points, kept.points, kept.scores))
         report = evaluate(cases, radius, threshold=chosen.threshold.threshold, protocol=PROTOCOL)
         scores[decoder] = brief(report) | {"reading": asdict(chosen.reading)}

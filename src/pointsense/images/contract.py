@@ -248,8 +248,10 @@ class InputContract(BaseModel):
         elif self.channels == 3 and values.shape[2] == 1:
             values = np.repeat(values, 3, axis=2)
         low, high = self._levels_of(values, str(image.dtype))
-        scaled = np.clip((values - low) / (high - low), *CLIP)
-        return np.ascontiguousarray(np.moveaxis(scaled, 2, 0), dtype=np.float32)
+        values -= low
+        values /= high - low
+        np.clip(values, *CLIP, out=values)
+        return np.ascontiguousarray(np.moveaxis(values, 2, 0), dtype=np.float32)
 
 
 def _full_range(dtype: str) -> float:

@@ -27,7 +27,8 @@ from pointsense.inference.storage import Stored, read_model, write_model
 from pointsense.inference.tiles import Tile, receptive_radius, tiles, without_seam_doubles
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.config import Config
-from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork
+from pointsense.model.fusion import fused
+from pointsense.model.network import ALIGNMENT, Network, PatchNetwork, ProjectionNetwork
 from pointsense.model.second_look import SecondLook
 from pointsense.points import Detections
 
@@ -83,6 +84,8 @@ class Detector:
     device : torch.device
     look : SecondLook or None
         Judges the candidates again, where there is one.
+    final : bool
+        Whether the weights stay as they are, so that faster copies of the networks may run in their place.
     """
 
     network: Network = field(repr=False)
@@ -92,11 +95,25 @@ class Detector:
     um_per_px: float | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009
     look: SecondLook | None = field(default=None, repr=False)
+    final: bool = False
 
     def __post_init__(self) -> None:
         for network in filter(None, (self.network, self.look)):
             network.to(self.device).eval()
         self._halo: int | None = None
+        self._faster: tuple[Network, SecondLook | None] | None = None
+
+    @property
+    def running(self) -> tuple[Network, SecondLook | None]:
+        """The networks that predict: faster copies where the weights are final."""
+        if not self.final:
+            return self.network, self.look
+        if self._faster is None:
+            side = self.config.patch
+            patch = torch.rand(1, self.contract.channels, side, side, device=self.device)
+            crop = patch[..., : self.config.look, : self.config.look]
+            self._faster = fused(self.network, patch), self.look and fused(self.look, crop)
+        return self._faster
 
     @property
     def step(self) -> int:
@@ -190,12 +207,13 @@ class Detector:
     @torch.no_grad()
     def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (K, L * m, I, J) and mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
-        network = self.network
+        network, _ = self.running
         assert isinstance(network, ProjectionNetwork)
-        image = image[None].to(self.device, memory_format=torch.channels_last)
+        image = image[None].to(self.device)
         mass = None
         for view in range(self.config.views):
             turned = torch.rot90(image.flip(3) if view >= 4 else image, view % 4, (2, 3))
+            turned = turned.contiguous(memory_format=torch.channels_last)
             one = torch.rot90(network(turned).mass, -(view % 4), (2, 3))  # (K, 1, H / stride, W / stride)
             one = one.flip(3) if view >= 4 else one
             mass = one if mass is None else mass + one
@@ -251,35 +269,39 @@ class Detector:
         if diameter == "auto":
             diameter = estimate_diameter(self, np.asarray(image), name)
         zoom = self.zoom_of(diameter)
-        prepared = self.prepare(image, name, zoom)
+        levelled = self.as_input(image, name)
+        prepared = rescaled(levelled, self.config.scale * zoom)
         if isinstance(self.network, ProjectionNetwork):
             maps = self.maps(prepared, tile)
             found = [self.decode_maps(maps, k, decoder) for k in range(len(self.classes))]
         else:
-            found = [predict_patches(self.network, prepared, self.config, self.device)]
+            network, _ = self.running
+            assert isinstance(network, PatchNetwork)
+            found = [predict_patches(network, prepared, self.config, self.device)]
         if self.look is None:
             return self.detections(found, np.shape(image)[:2], threshold, zoom)
         candidates = self.detections(found, np.shape(image)[:2], 0.0, zoom)
-        return self.looked_at(image, candidates, threshold, zoom, name)
+        return self.looked_at(levelled, candidates, threshold, zoom)
 
     def looked_at(
         self,
-        image: npt.NDArray[Any],
+        image: Tensor,
         candidates: Detections,
         threshold: float | Mapping[str, float] | None = None,
         zoom: float = 1.0,
-        name: str = "the image",
     ) -> Detections:
-        """Candidates of an image, (y, x) in px, whose scores after a second look reach the threshold.
+        """Candidates, (y, x) in px, whose scores after a second look at the image (C, H, W) reach the threshold.
 
-        The score becomes the second look's probability times the root of the score before: on images like those of the
-        training the first network is too sure. Without a second look nothing changes.
+        The image is as `as_input` gives it. The score becomes the second look's probability times the root of the
+        score before: on images like those of the training the first network is too sure. Without a second look
+        nothing changes.
         """
-        if self.look is None or not len(candidates):
+        _, look = self.running
+        if look is None or not len(candidates):
             return candidates
         chances = judge(
-            self.look,
-            self.as_input(image, name),
+            look,
+            image,
             candidates.points,
             side=self.config.look,
             zoom=zoom,
@@ -409,4 +431,5 @@ class Detector:
             stored.um_per_px,
             where,
             stored.look,
+            final=True,
         )

@@ -240,7 +240,7 @@ class Selection:
         """The choice of class k for a reading whose candidates are looked at again."""
         found = self._found(detector, maps, k, reading, decoder)
         looked = [
-            detector.looked_at(image, candidates, 0.0, name=sample.name)
+            detector.looked_at(detector.as_input(image, sample.name), candidates, 0.0)
             for sample, image, candidates in zip(self.samples, self.images, found, strict=True)
         ]
         return self._choice(k, looked, reading)
