@@ -135,7 +135,8 @@ def run_ours(
         begin = time.perf_counter()
         found = detector.predict(image, name=sample.name)
         seconds.append(time.perf_counter() - begin)
-        cases.append(Case(sample.name, sample.group, sample.points, found.points, found.scores))
+        points, scores = found.points, found.scores
+        cases.append(Case(sample.name, sample.group, sample.points, points, scores, found.estimate()))
     selection = metrics["selection"]
     return (
         cases,

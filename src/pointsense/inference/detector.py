@@ -65,6 +65,15 @@ class TileMap:
     origin: tuple[int, int]
     mass: Tensor
 
+    def integral(self, stride: int) -> Tensor:
+        """Mass (K,) in the tile's core."""
+        top, left, bottom, right = self.tile.core
+        rows, columns = (
+            slice((start - begin) // stride, -((begin - end) // stride))
+            for start, end, begin in zip((top, left), (bottom, right), self.origin, strict=True)
+        )
+        return self.mass[:, rows, columns].double().sum((1, 2))
+
 
 @dataclass
 class Detector:
@@ -274,12 +283,13 @@ class Detector:
         if isinstance(self.network, ProjectionNetwork):
             maps = self.maps(prepared, tile)
             found = [self.decode_maps(maps, k, decoder) for k in range(len(self.classes))]
+            estimates = self.estimates(maps)
         else:
             network, _ = self.running
             assert isinstance(network, PatchNetwork)
-            found = [predict_patches(network, prepared, self.config, self.device)]
+            found, estimates = [predict_patches(network, prepared, self.config, self.device)], {}
         if self.look is None:
-            return self.detections(found, np.shape(image)[:2], threshold, zoom)
+            return replace(self.detections(found, np.shape(image)[:2], threshold, zoom), estimates=estimates)
         candidates = self.detections(found, np.shape(image)[:2], 0.0, zoom)
         return self.looked_at(levelled, candidates, threshold, zoom)
 
@@ -330,6 +340,19 @@ class Detector:
             columns = slice((left - tile.box[1]) // stride, (right - tile.box[1]) // stride)
             found.append(TileMap(tile, (top, left), mass[:, rows, columns].contiguous()))
         return found
+
+    def estimates(self, maps: Sequence[TileMap]) -> dict[str, float]:
+        """How many objects of each class the mass maps of an image's tiles hold, where they are counted so."""
+        return {
+            kind.name: kind.per_mass * mass
+            for kind, mass in zip(self.classes, self.masses(maps), strict=True)
+            if kind.per_mass is not None
+        }
+
+    def masses(self, maps: Sequence[TileMap]) -> list[float]:
+        """The integral of each class's mass map over an image, from the maps of its tiles."""
+        parts = torch.stack([one.integral(self.config.stride) for one in maps])
+        return [float(mass) for mass in parts.sum(0)]
 
     def decode_maps(
         self, maps: list[TileMap], k: int = 0, decoder: Decoder = "full", reading: Reading | None = None

@@ -36,6 +36,7 @@ class Record:
         self.out, self.detector = Path(out), detector
         self.names = [kind.name for kind in detector.classes]
         self.about = {"model": str(model), **settings}
+        self.estimated = [kind.name for kind in detector.classes if kind.per_mass is not None]
         self.rows: list[dict[str, Any]] = []
 
     def add(self, outcome: Outcome) -> None:
@@ -46,6 +47,7 @@ class Record:
             {
                 "image": str(outcome.job.image),
                 "points": counts,
+                "estimates": None if found is None else dict(found.estimates),
                 "diameter": outcome.diameter,
                 "problem": outcome.problem,
             }
@@ -61,10 +63,13 @@ class Record:
         """
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        titles = self.names if len(self.names) > 1 else ["points"]
+        several = len(self.names) > 1
+        titles = self.names if several else ["points"]
+        titles = [*titles, *(f"{name} estimate" if several else "estimate" for name in self.estimated)]
         table.writerow(["image", *titles, "diameter", "problem"])
         for row in self.rows:
             counts = ["" if row["points"] is None else row["points"][name] for name in self.names]
+            counts += ["" if row["points"] is None else f"{row['estimates'][k]:.1f}" for k in self.estimated]
             diameter = "" if row["diameter"] is None else f"{row['diameter']:g}"
             table.writerow([row["image"], *counts, diameter, row["problem"]])
         write_text(self.out / COUNTS, text.getvalue())

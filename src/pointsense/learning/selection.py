@@ -124,10 +124,16 @@ class Choice:
     reading: Reading
     threshold: ThresholdChoice
     merit: float
+    per_mass: float | None = None
 
     def applied_to(self, kind: PointClass) -> PointClass:
-        """The class with the chosen reading and threshold."""
-        return replace(kind, reading=self.reading, threshold=round(self.threshold.threshold, 4))
+        """The class as it was chosen to be."""
+        return replace(
+            kind,
+            reading=self.reading,
+            threshold=round(self.threshold.threshold, 4),
+            per_mass=self.per_mass and round(self.per_mass, 4),
+        )
 
 
 def standard_error(points: int) -> float:
@@ -223,7 +229,13 @@ class Selection:
                 ]
             best.append(max(choices, key=lambda choice: choice.merit))
         if detector.look is None:
-            return best
+            if detector.config.target == "heatmap":
+                return best
+            total = np.sum([detector.masses(one) for one in maps], axis=0)
+            return [
+                replace(one, per_mass=self.points(k) / total[k]) if total[k] > 0 else one
+                for k, one in enumerate(best)
+            ]
         return [self._after_look(detector, maps, k, one.reading, decoder) for k, one in enumerate(best)]
 
     def settle(self, detector: Detector) -> list[Choice]:
