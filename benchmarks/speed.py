@@ -5,14 +5,15 @@
 
 Ours is `Detector.predict` with the model's own settings; where these average several views, a row of its own gives
 one. Faster R-CNN (MobileNetV2, the same working px) and torchvision's fasterrcnn_resnet50_fpn (as it comes, when it
-resizes images to 800 px, and told to leave them as large as they are) are timed untrained, with a threshold and a limit
-that leave them no more boxes than a trained one has. Reading files is left out for all. Spotiflow, which predicts from
-a program of its own, is not in it: the seconds of its predictions stand in docs/results.md.
+resizes images to 800 px, and told to leave them as large as they are) are timed untrained, with a threshold and a
+limit that leave them no more boxes than a trained one has. Spotiflow, in an environment of its own, is timed as it was
+trained for the comparison, where it was, on images that are in working px before. Reading files is left out for all.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import datetime
 import sys
 import time
@@ -67,6 +68,19 @@ def resnet50(**size: int) -> Predict:
             return network([pixels.permute(2, 0, 1).float() / 255])
 
     return predict
+
+
+def spotiflow(detector: Detector, run: Path, images: Sequence[Image]) -> dict[str, Predict]:
+    """Spotiflow as it was trained for the comparison; nothing where it was not."""
+    if not (run / "model").is_dir():
+        print(f"{run} holds no Spotiflow, skipped")
+        return {}
+    from peers.frame import Frame
+    from peers.spotiflow import StandingSpotiflow
+
+    standing = StandingSpotiflow(Frame(detector.contract, detector.config.scale), run, images)
+    atexit.register(standing.close)
+    return {"Spotiflow": standing.predict}
 
 
 def measure(predictors: dict[str, Predict], images: Sequence[Image]) -> dict[str, float]:
@@ -146,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "fasterrcnn_resnet50_fpn": resnet50(),
             "fasterrcnn_resnet50_fpn, images as large as they are": resnet50(min_size=side, max_size=side),
         }
+        predictors |= spotiflow(detector, asked.runs / f"{name}-spotiflow", images)
         if detector.config.views > 1:
             config = override(detector.config, {"views": 1})
             predictors["pointsense, one view"] = replace(detector, config=config).predict

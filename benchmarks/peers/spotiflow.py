@@ -63,6 +63,21 @@ main()
 """`spotiflow-train` with a first argument more: seconds, after which Lightning ends it. It has no option for that."""
 
 
+STANDING = """
+import sys
+import tifffile
+from spotiflow.model import Spotiflow
+
+model = Spotiflow.from_folder("model", map_location="cpu")
+images = [tifffile.imread(path) for path in sys.argv[1:]]
+print("ready", flush=True)
+for line in sys.stdin:
+    model.predict(images[int(line)], verbose=False, device="cpu")
+    print("done", flush=True)
+"""
+"""A program that has loaded a model and images, and predicts the one whose number it is given."""
+
+
 def environment() -> Path:
     """The folder of the environment.
 
@@ -159,6 +174,55 @@ class SpotiflowFinder:
     def candidates(self, image: Image) -> Found:
         """The candidates of an image (H, W, C), in image px."""
         return self.candidates_of([image])[0]
+
+
+class StandingSpotiflow:
+    """A trained model that waits, with its images in memory, so that a prediction alone is timed.
+
+    Parameters
+    ----------
+    frame : Frame
+    run : Path
+        Folder with the model.
+    images : sequence of (H, W, C)
+        What it will be asked for; these very objects.
+    """
+
+    def __init__(self, frame: Frame, run: Path, images: Sequence[Image]):
+        self.images = images
+        with TemporaryDirectory() as folder:
+            paths = [Path(folder) / f"{number}.tif" for number in range(len(images))]
+            for path, image in zip(paths, images, strict=True):
+                write_image(path, frame.prepare(image))
+            self.program = subprocess.Popen(
+                [environment() / "bin" / "python", "-c", STANDING, *paths],
+                cwd=run,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": ""},
+            )
+            self._wait_for("ready")
+
+    def _wait_for(self, word: str) -> None:
+        assert self.program.stdout is not None
+        for line in self.program.stdout:
+            if line.strip() == word:
+                return
+        raise DataError(f"Spotiflow ended before it was {word}; try the same by hand: spotiflow-predict")
+
+    def predict(self, image: Image) -> None:
+        """Predict one of the images; what is found stays there."""
+        assert self.program.stdin is not None
+        number = next(k for k, own in enumerate(self.images) if own is image)
+        print(number, file=self.program.stdin, flush=True)
+        self._wait_for("done")
+
+    def close(self) -> None:
+        """End the program."""
+        self.program.terminate()
+        self.program.wait()
 
 
 def fit(problem: Problem) -> Trained:
