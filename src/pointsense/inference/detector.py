@@ -19,12 +19,13 @@ from pointsense.images import InputContract
 from pointsense.images.reading import with_known_dtype
 from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
+from pointsense.inference.mass import TileMap, average_mass, map_tiles
 from pointsense.inference.patches import predict_patches
 from pointsense.inference.scaling import factors, rescaled, to_image
 from pointsense.inference.second_look import judge
 from pointsense.inference.size import estimate_diameter
 from pointsense.inference.storage import Stored, read_model, write_model
-from pointsense.inference.tiles import Tile, receptive_radius, tiles, without_seam_doubles
+from pointsense.inference.tiles import receptive_radius, without_seam_doubles
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.config import Config
 from pointsense.model.fusion import fused
@@ -55,24 +56,6 @@ def pick_device(name: str = "auto") -> torch.device:
     if not there[name.split(":")[0]]:
         raise UsageError(f"there is no device '{name}' on this machine; use --device auto or cpu")
     return torch.device(name)
-
-
-@dataclass(frozen=True)
-class TileMap:
-    """The mass maps (K, H, W) of a tile and a margin around it; `origin` (y, x) is its first pixel in working px."""
-
-    tile: Tile
-    origin: tuple[int, int]
-    mass: Tensor
-
-    def integral(self, stride: int) -> Tensor:
-        """Mass (K,) in the tile's core."""
-        top, left, bottom, right = self.tile.core
-        rows, columns = (
-            slice((start - begin) // stride, -((begin - end) // stride))
-            for start, end, begin in zip((top, left), (bottom, right), self.origin, strict=True)
-        )
-        return self.mass[:, rows, columns].double().sum((1, 2))
 
 
 @dataclass
@@ -119,7 +102,8 @@ class Detector:
             return self.network, self.look
         if self._faster is None:
             side = self.config.patch
-            patch = torch.rand(1, self.contract.channels, side, side, device=self.device)
+            drawn = torch.Generator().manual_seed(0)
+            patch = torch.rand(1, self.contract.channels, side, side, generator=drawn).to(self.device)
             crop = patch[..., : self.config.look, : self.config.look]
             self._faster = fused(self.network, patch), self.look and fused(self.look, crop)
         return self._faster
@@ -213,22 +197,12 @@ class Detector:
         image = with_known_dtype(name, image)
         return torch.from_numpy(self.contract.apply(image, name))
 
-    @torch.no_grad()
     def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (K, L * m, I, J) and mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
         network, _ = self.running
         assert isinstance(network, ProjectionNetwork)
-        image = image[None].to(self.device)
-        mass = None
-        for view in range(self.config.views):
-            turned = torch.rot90(image.flip(3) if view >= 4 else image, view % 4, (2, 3))
-            turned = turned.contiguous(memory_format=torch.channels_last)
-            one = torch.rot90(network(turned).mass, -(view % 4), (2, 3))  # (K, 1, H / stride, W / stride)
-            one = one.flip(3) if view >= 4 else one
-            mass = one if mass is None else mass + one
-        assert mass is not None
-        mass = mass / self.config.views
-        return network.code.measure(mass), mass[:, 0]
+        mass = average_mass(network, image[None].to(self.device), self.config.views)
+        return network.code.measure(mass[:, None]), mass
 
     @torch.no_grad()
     def predict(
@@ -325,21 +299,15 @@ class Detector:
 
     def maps(self, image: Tensor, core: int = 1024) -> list[TileMap]:
         """Mass maps of the tiles of a prepared image (C, H, W), with a margin around each core."""
-        stride, step = self.config.stride, self.step
-        found = []
-        for tile in tiles(
-            image.shape[1], image.shape[2], core=core, halo=self.halo, step=step, fill=ALIGNMENT
-        ):
-            _, mass = self.map(tile.read(image)[0])
-            # No cell is centred on what the image was filled up with.
-            mass[:, -(-(image.shape[1] - tile.box[0]) // stride) :] = 0
-            mass[:, :, -(-(image.shape[2] - tile.box[1]) // stride) :] = 0
-            top, left, bottom, right = tile.around(self.margin)
-            bottom, right = (-(-end // stride) * stride for end in (bottom, right))
-            rows = slice((top - tile.box[0]) // stride, (bottom - tile.box[0]) // stride)
-            columns = slice((left - tile.box[1]) // stride, (right - tile.box[1]) // stride)
-            found.append(TileMap(tile, (top, left), mass[:, rows, columns].contiguous()))
-        return found
+        return map_tiles(
+            image,
+            lambda tile: self.map(tile)[1],
+            core=core,
+            halo=self.halo,
+            margin=self.margin,
+            step=self.step,
+            stride=self.config.stride,
+        )
 
     def estimates(self, maps: Sequence[TileMap]) -> dict[str, float]:
         """How many objects of each class the mass maps of an image's tiles hold, where they are counted so."""
