@@ -114,3 +114,10 @@ def test_presets_for_other_objects_train_and_predict(name, cells, tmp_path):
     sample = load_dataset(cells).val[0]
     found = detector.predict(read_image(sample.path), threshold=0.0)
     assert np.isfinite(found.scores).all()
+
+
+@pytest.mark.parametrize(("pretrained", "rate"), [(True, 3e-4), (False, 1e-3)])
+def test_only_given_weights_learn_slowly(pretrained, rate):
+    config = override(fitted_to(preset("mitoses"), 20), {"pretrained": pretrained})
+    groups = parameter_groups(build_network(config, 3, load=False), config)
+    assert sorted({group["peak"] for group in groups}) == sorted({rate, 1e-3})

@@ -28,6 +28,9 @@ MATRICES, THRESHOLDS = 0.3, 10.0
 """Learning rates of a learned recovery, in units of the head's: a step of Adam moves all n x n entries of a matrix
 at once, and with them its largest eigenvalue by n steps; thresholds are in px, and few."""
 
+GIVEN = 3e-4
+"""Learning rate of a backbone whose weights are given, unless told otherwise."""
+
 
 class Training:
     """The network, its running average and the optimizer.
@@ -160,7 +163,7 @@ def starts_given(config: Config) -> bool:
 
 def parameter_groups(network: nn.Module, config: Config) -> list[dict[str, Any]]:
     """What learns, by the peak of its learning rate."""
-    slow = config.backbone_learning_rate or (3e-4 if starts_given(config) else config.learning_rate)
+    slow = (config.backbone_learning_rate or GIVEN) if starts_given(config) else config.learning_rate
     by_peak: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:

@@ -89,7 +89,7 @@ class Config(BaseModel):
     batch: int = Field(8, ge=1)
     learning_rate: float = Field(4e-3, gt=0)
     backbone_learning_rate: float = Field(
-        0.0, ge=0, description="0: 3e-4 for given weights, else as learning_rate"
+        0.0, ge=0, description="of a backbone with given weights, others have learning_rate; 0: 3e-4"
     )
     weight_decay: float = Field(1e-3, ge=0)
     ema: float = Field(0.995, ge=0, lt=1, description="memory of the averaged weights; 0: none")
