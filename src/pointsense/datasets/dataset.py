@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,15 @@ class Dataset:
             samples.append(replace(sample, points=sample.points[kept], classes=classes))
         radius_px = {name: radius for name, radius in self.radius_px.items() if name == class_name}
         return replace(self, samples=tuple(samples), radius_px=radius_px)
+
+
+@dataclass
+class Reading:
+    """A data set as far as it could be read: with what is wrong (`problems`) and what is odd (`notes`)."""
+
+    dataset: Dataset
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def points_inside(points: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

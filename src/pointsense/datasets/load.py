@@ -6,28 +6,20 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pointsense.datasets import folder, spotiflow
-from pointsense.datasets.dataset import Dataset, Sample
+from pointsense.datasets.dataset import Dataset, Reading, Sample
 from pointsense.datasets.folder import image_name, unknown_images
+from pointsense.datasets.official import named, read_official
 from pointsense.errors import DataError, UsageError
 from pointsense.tables import Row, Table, read_table
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
-
-
-@dataclass
-class Reading:
-    """A data set as far as it could be read: with what is wrong (`problems`) and what is odd (`notes`)."""
-
-    dataset: Dataset
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def load_dataset(
@@ -41,7 +33,7 @@ def load_dataset(
 
     Parameters
     ----------
-    path : folder of the data set
+    path : folder of the data set, or NAME:DIR for a download of `official.FORMATS`
     split_file : CSV file, optional
         (image, split), or (image, fold) together with `val_fold`; used in place of `split.csv`.
     val_fold : int, optional
@@ -73,6 +65,11 @@ def read_dataset(
     DataError, UsageError
         Only where nothing of the data set can be read, or the arguments are wrong.
     """
+    if given := named(path):
+        reading = read_official(*given)
+        if split_file is not None or val_fold is not None:
+            _read_split(reading, Path(split_file or given[1] / "split.csv"), val_fold)
+        return reading
     root = Path(path)
     samples, problems = _layout(root)(root)
     reading = Reading(Dataset(root, tuple(sorted(samples, key=lambda sample: sample.name)), {}), problems)

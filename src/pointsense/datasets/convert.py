@@ -1,0 +1,63 @@
+"""Writing a data set, however it was read, as `images/` and tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pointsense.datasets.dataset import Dataset
+from pointsense.writing import claim_folder, replacing, write_json, write_text
+
+
+def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, overwrite: bool = False) -> None:
+    """Write `images/`, `points.csv`, and what is known of `split.csv`, `groups.csv` and `dataset.json`.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    out : path
+        A folder that is empty, or not there.
+    link : bool
+        Whether images become symbolic links in place of copies.
+    overwrite : bool
+        Replace files of the same names.
+
+    Raises
+    ------
+    UsageError
+        If `out` holds something and `overwrite` is not given.
+    DataError
+        If a file cannot be read or written; the tables are written last, so that a part is no data set.
+    """
+    out = claim_folder(out, overwrite=overwrite)
+    samples = dataset.samples
+    for sample in samples:
+        with replacing(out / "images" / sample.name) as temporary:
+            if link:
+                os.symlink(sample.path.resolve(), temporary)
+            else:
+                shutil.copyfile(sample.path, temporary)
+    if any(sample.split != "train" for sample in samples):
+        _write(out / "split.csv", ("image", "split"), [(s.name, s.split) for s in samples if s.split])
+    if dataset.has_groups:
+        _write(out / "groups.csv", ("image", "group"), [(s.name, s.group) for s in samples])
+    scale = {"um_per_px": dataset.um_per_px, "radius_px": dataset.radius_px or None}
+    if known := {key: value for key, value in scale.items() if value is not None}:
+        write_json(out / "dataset.json", known)
+    rows = [
+        (s.name, f"{y:.3f}", f"{x:.3f}", name)
+        for s in samples
+        for (y, x), name in zip(s.points, s.classes, strict=True)
+    ]
+    _write(out / "points.csv", ("image", "y", "x", "class"), rows)
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([header, *rows])
+    write_text(path, text.getvalue())

@@ -1,0 +1,408 @@
+"""Downloads and exports in their exact layouts, with their traps."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+from scipy.spatial import cKDTree
+
+from pointsense.datasets import load_dataset
+from pointsense.datasets.convert import write_dataset
+from pointsense.datasets.official import FORMATS, named, read_official
+from pointsense.errors import DataError, UsageError
+from pointsense.points import Detections
+from test_cli import cli, one_error  # noqa: F401  fixtures
+
+POINTS = np.array([(3.25, 10.5), (20.0, 5.125)])
+
+
+def image(path, shape=(32, 48), pixels=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((*shape, 3), np.uint8) if pixels is None else pixels).save(path)
+    return path
+
+
+def text(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def points_of(reading):
+    """Points by image, class after class."""
+    return {
+        sample.name: {
+            kind: sample.points[np.array(sample.classes) == kind].tolist() for kind in sample.classes
+        }
+        for sample in reading.dataset.samples
+    }
+
+
+# --- contests ---
+
+
+def test_icpr2012(tmp_path):
+    image(tmp_path / "A00_v2" / "A00_00.bmp")
+    image(tmp_path / "A00_v2" / "A00_01.bmp")
+    image(tmp_path / "H01_v2" / "H01_00.bmp")
+    # Lines of unequal length, a comma at the end, and a file without a line.
+    text(tmp_path / "A00_v2" / "A00_00.csv", "1,2,3,2,1,4,3,4\n10,20,12,20,\n")
+    text(tmp_path / "A00_v2" / "A00_01.csv", "")
+    reading = read_official("icpr2012", tmp_path)
+    assert points_of(reading) == {
+        "A00_v2/A00_00.bmp": {"mitosis": [[3.0, 2.0], [20.0, 11.0]]},
+        "A00_v2/A00_01.bmp": {},
+    }
+    assert [sample.group for sample in reading.dataset.samples] == ["A00", "A00"]
+    assert reading.dataset.um_per_px == 0.2456
+    assert reading.dataset.radius_px["mitosis"] == pytest.approx(5 / 0.2456, abs=1e-3)
+    assert reading.problems == []
+
+
+def test_icpr2012_with_a_broken_line(tmp_path):
+    image(tmp_path / "A00_v2" / "A00_00.bmp")
+    text(tmp_path / "A00_v2" / "A00_00.csv", "1,2,3\n1,x\n4,5\n")
+    reading = read_official("icpr2012", tmp_path)
+    assert len(reading.problems) == 2
+    assert "3 numbers, expected pairs x,y" in reading.problems[0]
+    assert "line 2: found '1,x', expected numbers" in reading.problems[1]
+
+
+def test_mitos14(tmp_path):
+    for slide in ("A03", "H03"):
+        image(tmp_path / slide / "frames" / "x40" / f"{slide}_00Aa.tiff")
+        image(tmp_path / slide / "frames" / "x20" / f"{slide}_00A.tiff")
+    folder = tmp_path / "A03" / "mitosis"
+    text(folder / "A03_00Aa_mitosis.csv", "10,3,0.95\n10,3,0.95\n5,20,0.65\n")  # a row twice
+    text(folder / "A03_00Aa_not_mitosis.csv", "1,2,0.2\n")
+    text(folder / "A03_00Ab_mitosis.csv", "7,7,1\n")  # its frame is not there
+    text(tmp_path / "H03" / "mitosis" / "H03_00Aa_mitosis.csv", "")
+    reading = read_official("mitos14", tmp_path)
+    assert points_of(reading) == {
+        "A03/frames/x40/A03_00Aa.tiff": {"mitosis": [[3.0, 10.0], [20.0, 5.0]], "look-alike": [[2.0, 1.0]]},
+        "H03/frames/x40/H03_00Aa.tiff": {},
+    }
+    assert {sample.group for sample in reading.dataset.samples} == {"03"}  # one tissue, scanned twice
+    said = "\n".join(reading.notes)
+    assert "1 points occur twice: kept once" in said
+    assert "1 of 3 labelled images are not below" in said
+    assert "A03_00Ab" in said
+    assert "0.2273 and 0.2456" in said
+
+
+@pytest.fixture
+def tupac(tmp_path):
+    for part, case, field in ((1, "01", "01"), (1, "01", "02"), (2, "13", "01"), (3, "80", "01")):
+        image(tmp_path / f"mitoses_image_data_part_{part}" / case / f"{field}.tif")
+    text(tmp_path / "mitoses_ground_truth" / "01" / "01.csv", "3,10\n20,5\n")
+    text(tmp_path / "mitoses_ground_truth" / "13" / "01.csv", "")
+    text(tmp_path / "mitoses_ground_truth" / "13" / "02.csv", "1,1\n")  # its image is not there
+    return tmp_path
+
+
+def test_tupac16_takes_a_missing_table_for_no_mitosis(tupac):
+    reading = read_official("tupac16", tupac)
+    assert {name: list(found.values()) for name, found in points_of(reading).items()} == {
+        "mitoses_image_data_part_1/01/01.tif": [[[3.0, 10.0], [20.0, 5.0]]],
+        "mitoses_image_data_part_1/01/02.tif": [],
+        "mitoses_image_data_part_2/13/01.tif": [],
+    }
+    assert reading.dataset.radius_px == {"mitosis": 30.0}
+    assert [sample.group for sample in reading.dataset.samples] == ["01", "01", "13"]
+    said = "\n".join(reading.notes)
+    assert "1 images" in said
+    assert "no labelled case" in said
+    assert "1 tables have no image" in said
+
+
+def test_amida13_has_a_test(tupac):
+    splits = {sample.name[-9:]: sample.split for sample in read_official("amida13", tupac).dataset.samples}
+    assert splits == {"01/01.tif": "train", "01/02.tif": "train", "13/01.tif": "test"}
+
+
+def test_tupac16_alternative_has_look_alikes(tupac):
+    with pytest.raises(DataError, match=r"not tupac16-alternative.*nonmitoses_ground_truth"):
+        read_official("tupac16-alternative", tupac)
+    text(tupac / "nonmitoses_ground_truth" / "01" / "02.csv", "9,8\n")
+    found = points_of(read_official("tupac16-alternative", tupac))
+    assert found["mitoses_image_data_part_1/01/02.tif"] == {"look-alike": [[9.0, 8.0]]}
+
+
+def test_fields_of_one_number_in_several_cases_are_told_apart(tupac):
+    """Labels of 01/01 are never given to another case's 01."""
+    (tupac / "mitoses_image_data_part_1" / "01" / "01.tif").unlink()
+    assert all(not found for found in points_of(read_official("tupac16", tupac)).values())
+
+
+def test_midog(tmp_path):
+    content = {
+        "images": [
+            {"id": 1, "file_name": "001.tiff", "height": 32, "width": 48},
+            {"id": 2, "file_name": "002.tiff", "height": 32, "width": 48},
+            {"id": 3, "file_name": "003.tiff", "height": 32, "width": 48},
+        ],
+        "categories": [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "not mitotic figure"}],
+        "annotations": [
+            {
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [5.5, -2, 15.5, 8],
+            },  # two corners; a half; beyond the image
+            {"image_id": 1, "category_id": 2, "bbox": [40, 10, 70, 20]},  # its middle, too, is beyond
+        ],
+    }
+    text(tmp_path / "databases" / "MIDOG++.json", json.dumps(content))
+    text(tmp_path / "datasets_xvalidation.csv", "Slide;Dataset;Tumor\n1;train;a\n2;test;b\n")
+    for k in (1, 2, 3):
+        image(tmp_path / "images" / f"00{k}.tiff")
+    reading = read_official("midog", tmp_path)
+    assert points_of(reading) == {
+        "images/001.tiff": {"mitosis": [[3.0, 10.5]], "look-alike": [[15.0, 47.5]]},
+        "images/002.tiff": {},
+    }
+    assert [sample.split for sample in reading.dataset.samples] == ["train", "test"]
+    assert any("1 boxes have their centre outside" in note for note in reading.notes)
+    assert any("1 images are not in datasets_xvalidation.csv" in note for note in reading.notes)
+    text(tmp_path / "databases" / "MIDOG++.json", "{}")
+    with pytest.raises(DataError, match="not MIDOG's JSON"):
+        read_official("midog", tmp_path)
+
+
+# --- cells ---
+
+
+def test_crchisto_counts_from_one(tmp_path):
+    image(tmp_path / "Detection" / "img1" / "img1.bmp")
+    rows = POINTS[:, ::-1] + 1.0
+    savemat(tmp_path / "Detection" / "img1" / "img1_detection.mat", {"detection": [*rows, (60.0, 5.0)]})
+    of_class = tmp_path / "Classification" / "img1" / "img1_epithelial.mat"
+    of_class.parent.mkdir(parents=True)
+    savemat(of_class, {"detection": rows[:1]})
+    savemat(of_class.with_name("img1_others.mat"), {"detection": np.zeros((0, 2))})
+    reading = read_official("crchisto", tmp_path)
+    assert points_of(reading) == {
+        "Detection/img1/img1.bmp": {
+            "epithelial": [[3.25, 10.5]],
+            "unlabelled": [[20.0, 5.125], [4.0, 47.0]],
+        }
+    }
+    assert reading.dataset.radius_px == {"epithelial": 6.0, "unlabelled": 6.0}
+    assert "moved to its border" in reading.notes[0]
+    of_class.write_bytes(b"no mat")
+    with pytest.raises(DataError, match="no variable 'detection'"):
+        read_official("crchisto", tmp_path)
+
+
+def test_vgg_dots_are_rounded_down(tmp_path):
+    image(tmp_path / "001cell.png")
+    dots = np.zeros((32, 48, 3), np.uint8)
+    dots[[3, 20], [10, 5], 0] = 255
+    image(tmp_path / "001dots.png", pixels=dots)
+    reading = read_official("vgg", tmp_path)
+    assert points_of(reading) == {"001cell.png": {"": [[3.5, 10.5], [20.5, 5.5]]}}
+    assert "half a pixel was added" in reading.notes[0]
+    assert reading.dataset.radius_px == {"": 5.0}
+
+
+# --- tools ---
+
+
+def as_coco(folder):
+    boxes = [[x + 0.5 - 4, y + 0.5 - 3, 8, 6] for y, x in POINTS]
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [{"image_id": 7, "category_id": 1, "bbox": box} for box in boxes],
+    }
+    text(folder / "instances_val.json", json.dumps(content))
+
+
+def as_coco_key_points(folder):
+    points = [number for y, x in POINTS for number in (x, y, 2)]
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [{"image_id": 7, "category_id": 1, "keypoints": [*points, 0, 0, 0]}],
+    }
+    text(folder / "annotations" / "points.json", json.dumps(content))
+
+
+def as_voc(folder):
+    boxes = "".join(
+        f"<object><name>cell</name><bndbox><xmin>{x + 1 - 4}</xmin><ymin>{y + 1 - 3}</ymin>"
+        f"<xmax>{x + 1 + 4}</xmax><ymax>{y + 1 + 3}</ymax></bndbox></object>"
+        for y, x in POINTS
+    )
+    text(
+        folder / "Annotations" / "a.xml",
+        f"<annotation><filename>a.png</filename>{boxes}</annotation>",
+    )
+
+
+def as_qupath(folder):
+    Detections.of(POINTS, classes="cell").write_geojson(folder / "a.geojson")
+
+
+def as_cvat(folder):
+    marks = ";".join(f"{x + 0.5},{y + 0.5}" for y, x in POINTS[:1])
+    (y, x) = POINTS[1] + 0.5
+    text(
+        folder / "annotations.xml",
+        f'<annotations><image id="0" name="a.png" width="48" height="32"><points label="cell" points="{marks}"/>'
+        f'<box label="cell" xtl="{x - 2}" ytl="{y - 1}" xbr="{x + 2}" ybr="{y + 1}"/><tag label="cell"/></image>'
+        "</annotations>",
+    )
+
+
+def as_napari(folder):
+    rows = "".join(f"{k},{y},{x},cell\n" for k, (y, x) in enumerate(POINTS))
+    text(folder / "a.csv", f"index,axis-0,axis-1,class\n{rows}")
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("coco", as_coco),
+        ("coco", as_coco_key_points),
+        ("voc", as_voc),
+        ("qupath", as_qupath),
+        ("cvat", as_cvat),
+        ("napari", as_napari),
+    ],
+)
+def test_exports_come_back(name, write, tmp_path):
+    image(tmp_path / "a.png")
+    write(tmp_path)
+    reading = read_official(name, tmp_path)
+    [sample] = reading.dataset.samples
+    assert sample.classes == ("cell", "cell")
+    np.testing.assert_allclose(sample.points, POINTS, atol=1e-9)
+    write_dataset(reading.dataset, tmp_path / "out")
+    again = load_dataset(tmp_path / "out")
+    np.testing.assert_allclose(again.samples[0].points, POINTS, atol=1e-3)
+    assert again.class_names == ("cell",)
+    assert again.samples[0].split == ("val" if write is as_coco else "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "said"),
+    [
+        ("coco", "a.json", '{"images": [{"id": 1}], "annotations": []}', "not in COCO's format"),
+        ("coco", "a.json", "{", "is not JSON"),
+        ("voc", "a.xml", "<annotation><object/></annotation>", "where a coordinate should be"),
+        ("voc", "a.xml", "<annotation>", "is not XML"),
+        ("cvat", "a.xml", '<annotations><image name="a.png"><box xtl="1"/></image></annotations>', "'None' where"),
+        ("napari", "a.csv", "index,axis-0,axis-1,axis-2\n0,1,2,3\n", "lie in a stack"),
+        ("qupath", "a.geojson", "[]x", "is not GeoJSON"),
+    ],
+)  # fmt: skip
+def test_broken_exports_are_told(name, file, content, said, tmp_path):
+    image(tmp_path / "a.png")
+    text(tmp_path / file, content)
+    with pytest.raises(DataError, match=said):
+        read_official(name, tmp_path)
+
+
+# --- all of them ---
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_wrong_folder_says_what_was_expected(name, tmp_path):
+    text(tmp_path / "holiday.txt", "")
+    with pytest.raises(DataError) as error:
+        read_official(name, tmp_path)
+    assert FORMATS[name].expected in str(error.value)
+    assert FORMATS[name].obtain in str(error.value)
+    assert "found holiday.txt" in str(error.value)
+    with pytest.raises(DataError, match="is no folder; expected"):
+        read_official(name, tmp_path / "none")
+
+
+def test_images_lie_elsewhere_in_another_format_and_size(tmp_path):
+    labels, shrunk = tmp_path / "labels", tmp_path / "shrunk"
+    text(labels / "A00_v2" / "A00_00.csv", "9,19,11,19\n")
+    with pytest.raises(DataError, match=r"no image for any of 1 labelled.*--images"):
+        read_official("icpr2012", labels)
+    image(shrunk / "A00_00.jpg")
+    reading = read_official("icpr2012", labels, images=shrunk, scale=0.5)
+    assert points_of(reading) == {"A00_00.jpg": {"mitosis": [[9.25, 4.75]]}}
+    assert reading.dataset.um_per_px == pytest.approx(2 * 0.2456)
+    assert reading.dataset.radius_px["mitosis"] == pytest.approx(2.5 / 0.2456, abs=1e-3)
+    assert "scaled by 0.5" in reading.notes[0]
+    other = read_official("icpr2012", labels, images=shrunk, um_per_px=0.5)
+    assert points_of(other) == {"A00_00.jpg": {"mitosis": [[19.0, 10.0]]}}
+    assert other.dataset.radius_px == {"mitosis": 10.0}
+    image(shrunk / "sub" / "A00_00.png")
+    with pytest.raises(DataError, match="several images for A00_v2/A00_00"):
+        read_official("icpr2012", labels, images=shrunk)
+    for wrong in ({"scale": 0.0}, {"um_per_px": -1.0}):
+        with pytest.raises(UsageError, match="expected a positive number"):
+            read_official("icpr2012", labels, **wrong)
+    with pytest.raises(UsageError, match="unknown format 'icpr'; use icpr2012"):
+        read_official("icpr", labels)
+
+
+def test_convert_from_the_command_line(cli, one_error, tupac, tmp_path_factory):  # noqa: F811
+    out = tmp_path_factory.mktemp("converted") / "out"
+    code, said, _ = cli("convert", tupac, "--from", "amida13", "-o", out, "--link")
+    assert code == 0
+    assert said.splitlines()[-1] == f"3 images, 2 mitosis: {out}"
+    assert said.startswith("note: 1 images")
+    dataset = load_dataset(out)
+    assert [len(sample.points) for sample in dataset.samples] == [2, 0, 0]
+    assert [sample.split for sample in dataset.samples] == ["train", "train", "test"]
+    assert [sample.group for sample in dataset.samples] == ["01", "01", "13"]
+    assert (dataset.um_per_px, dataset.radius_px) == (0.25, {"mitosis": 30.0})
+    assert all(os.path.islink(sample.path) for sample in dataset.samples)
+    assert cli("convert", tupac, "--from", "amida13", "-o", out, "--overwrite")[0] == 0
+    assert not any(os.path.islink(sample.path) for sample in load_dataset(out).samples)
+
+
+def test_convert_refuses(one_error, tupac, tmp_path_factory):  # noqa: F811
+    full, new = tmp_path_factory.mktemp("full"), tmp_path_factory.mktemp("new") / "out"
+    text(full / "a", "")
+    for code, said, *arguments in (
+        (2, "is not empty", "amida13", "-o", full),
+        (2, "lies in the folder that is read", "amida13", "-o", tupac / "out"),
+        (2, "unknown format 'x'", "x", "-o", new),
+    ):
+        assert one_error("convert", tupac, "--from", *arguments)[0] == code
+        assert said in one_error("convert", tupac, "--from", *arguments)[1]
+    text(tupac / "mitoses_ground_truth" / "01" / "02.csv", "1,a\n2\n")
+    code, said = one_error("convert", tupac, "--from", "tupac16", "-o", new)
+    assert (code, "found '1,a'" in said, "(and 1 more)" in said) == (1, True, True)
+    assert not new.exists()
+
+
+def test_a_download_is_a_data_set_by_its_name(cli, tupac):  # noqa: F811
+    assert named(f"tupac16:{tupac}") == ("tupac16", tupac)
+    assert named(tupac) is None
+    assert named("C:/cells") is None
+    assert len(load_dataset(f"tupac16:{tupac}").train) == 3
+    code, said, _ = cli("check", f"amida13:{tupac}")
+    assert (code, "1 tables have no image" in said) == (0, True)
+
+
+DATA = os.environ.get("POINTSENSE_DATA")
+
+
+@pytest.mark.skipif(not DATA, reason="POINTSENSE_DATA is not set")
+@pytest.mark.parametrize(
+    ("name", "folder", "tolerance", "images"),
+    [("icpr2012", "icpr2012", 0.5, 28), ("mitos14", "mitos14_half", 1.0, 161), ("crchisto", "crchisto", 0.01, 3)],
+)  # fmt: skip
+def test_official_files_agree_with_the_tables(name, folder, tolerance, images):
+    root = Path(DATA) / folder
+    expected = {sample.name: sample for sample in load_dataset(root).samples}
+    found = read_official(name, root / "official_layout", images=root / "images").dataset.samples
+    assert len(found) == images
+    for sample in found:
+        truth = expected[sample.name]
+        distance, other = cKDTree(truth.points).query(sample.points, p=np.inf)
+        assert sorted(other) == list(range(len(truth.points)))
+        assert distance.max() <= tolerance
+        assert list(sample.classes) == [truth.classes[k] for k in other]
