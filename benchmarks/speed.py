@@ -13,11 +13,11 @@ trained for the comparison, where it was, on images that are in working px befor
 from __future__ import annotations
 
 import argparse
-import atexit
 import datetime
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,17 +70,18 @@ def resnet50(**size: int) -> Predict:
     return predict
 
 
-def spotiflow(detector: Detector, run: Path, images: Sequence[Image]) -> dict[str, Predict]:
-    """Spotiflow as it was trained for the comparison; nothing where it was not."""
+@contextmanager
+def spotiflow(detector: Detector, run: Path, images: Sequence[Image]) -> Iterator[dict[str, Predict]]:
+    """Spotiflow as it was trained for the comparison, by its own choices of a prediction; nothing where it was not."""
     if not (run / "model").is_dir():
         print(f"{run} holds no Spotiflow, skipped")
-        return {}
+        yield {}
+        return
     from peers.frame import Frame
-    from peers.spotiflow import StandingSpotiflow
+    from peers.spotiflow import standing
 
-    standing = StandingSpotiflow(Frame(detector.contract, detector.config.scale), run, images)
-    atexit.register(standing.close)
-    return {"Spotiflow": standing.predict}
+    with standing(Frame(detector.contract, detector.config.scale), run, images) as predict:
+        yield {"Spotiflow": predict}
 
 
 def measure(predictors: dict[str, Predict], images: Sequence[Image]) -> dict[str, float]:
@@ -160,11 +161,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "fasterrcnn_resnet50_fpn": resnet50(),
             "fasterrcnn_resnet50_fpn, images as large as they are": resnet50(min_size=side, max_size=side),
         }
-        predictors |= spotiflow(detector, asked.runs / f"{name}-spotiflow", images)
         if detector.config.views > 1:
             config = override(detector.config, {"views": 1})
             predictors["pointsense, one view"] = replace(detector, config=config).predict
-        seconds = measure(predictors, images)
+        with spotiflow(detector, asked.runs / f"{name}-spotiflow", images) as more:
+            seconds = measure(predictors | more, images)
         result["seconds_per_image"][name] = seconds
         print(shown(name, seconds), flush=True)
         write_json(asked.out, result)

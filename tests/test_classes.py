@@ -18,6 +18,7 @@ from pointsense.inference.detector import Detector
 from pointsense.inference.scaling import resized, to_working
 from pointsense.learning.crops import Crops, Field
 from pointsense.learning.fit import train
+from pointsense.learning.selection import Selection
 from pointsense.model.config import Config, override
 from pointsense.model.network import build_network
 from pointsense.model.presets import fitted_to, preset
@@ -298,6 +299,28 @@ def test_counts_are_estimated_from_the_mass(run, data):
     assert one.estimate() == pytest.approx(sum(one.estimate(kind.name) for kind in detector.classes))
     assert one.above(0.99).estimates == one.estimates
     assert Detections.empty().estimate() is None
+    cases = cases_of(samples, dict(zip([sample.name for sample in samples], found, strict=True)), "bright")
+    assert cases[0].estimate == found[0].estimate("bright")
+
+
+def test_counts_are_estimated_for_all_classes_or_none(run, data):
+    detector = Detector.load(run, device="cpu")
+    image = read_image(load_dataset(data).val[0].path)
+    first, second = detector.classes
+    detector.classes = (first, replace(second, per_mass=None))
+    assert (detector.counted, detector.predict(image).estimates) == ([], {})
+    samples = load_dataset(data).train[:3]
+    images = [read_image(sample.path) for sample in samples]
+    chosen = Selection(samples, images, detector.classes)
+    assert all(0.5 < one.per_mass < 2 for one in chosen.choose(detector, (0.5,)))
+    detector.config = override(detector.config, {"target": "heatmap"})
+    assert [one.per_mass for one in chosen.choose(detector, (0.5,))] == [None, None]
+    detector.config = override(detector.config, {"target": "code"})
+    with torch.no_grad():
+        for parameter in detector.network.head.parameters():
+            parameter *= 1e-3
+    detector.final = False
+    assert [one.per_mass for one in chosen.choose(detector, (0.5,))] == [None, None]
 
 
 def test_estimated_counts_do_not_depend_on_tiles(run, data):

@@ -116,8 +116,11 @@ def test_presets_for_other_objects_train_and_predict(name, cells, tmp_path):
     assert np.isfinite(found.scores).all()
 
 
-@pytest.mark.parametrize(("pretrained", "rate"), [(True, 3e-4), (False, 1e-3)])
-def test_only_given_weights_learn_slowly(pretrained, rate):
-    config = override(fitted_to(preset("mitoses"), 20), {"pretrained": pretrained})
+@pytest.mark.parametrize(
+    ("pretrained", "given", "rate"), [(True, 0.0, 3e-4), (True, 5e-4, 5e-4), (False, 5e-4, 1e-3)]
+)
+def test_only_given_weights_learn_slowly(pretrained, given, rate):
+    settings = {"pretrained": pretrained, "backbone_learning_rate": given}
+    config = override(fitted_to(preset("mitoses"), 20), settings)
     groups = parameter_groups(build_network(config, 3, load=False), config)
     assert sorted({group["peak"] for group in groups}) == sorted({rate, 1e-3})

@@ -12,7 +12,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -176,53 +177,50 @@ class SpotiflowFinder:
         return self.candidates_of([image])[0]
 
 
-class StandingSpotiflow:
-    """A trained model that waits, with its images in memory, so that a prediction alone is timed.
+@contextmanager
+def standing(frame: Frame, run: Path, images: Sequence[Image]) -> Iterator[Callable[[Image], None]]:
+    """A trained model that waits with the images in its memory, so that a prediction alone is timed.
 
-    Parameters
-    ----------
-    frame : Frame
-    run : Path
-        Folder with the model.
-    images : sequence of (H, W, C)
-        What it will be asked for; these very objects.
+    Yields a function that predicts one of the images, told by being the same object; what is found stays there.
+
+    Raises
+    ------
+    DataError
+        If the program ends; why is in a log.
     """
+    log = run / "spotiflow.log"
+    with TemporaryDirectory() as folder, log.open("a") as errors:
+        paths = [Path(folder) / f"{number}.tif" for number in range(len(images))]
+        for path, image in zip(paths, images, strict=True):
+            write_image(path, frame.prepare(image))
+        program = subprocess.Popen(
+            [environment() / "bin" / "python", "-c", STANDING, *paths],
+            cwd=run,
+            text=True,
+            bufsize=1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=os.environ | {"PYTHONPATH": ""},
+        )
 
-    def __init__(self, frame: Frame, run: Path, images: Sequence[Image]):
-        self.images = images
-        with TemporaryDirectory() as folder:
-            paths = [Path(folder) / f"{number}.tif" for number in range(len(images))]
-            for path, image in zip(paths, images, strict=True):
-                write_image(path, frame.prepare(image))
-            self.program = subprocess.Popen(
-                [environment() / "bin" / "python", "-c", STANDING, *paths],
-                cwd=run,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": ""},
-            )
-            self._wait_for("ready")
+        def wait_for(word: str) -> None:
+            assert program.stdout is not None
+            if not any(line.strip() == word for line in program.stdout):
+                raise DataError(f"Spotiflow ended before it was {word}; what it said is in {log}")
 
-    def _wait_for(self, word: str) -> None:
-        assert self.program.stdout is not None
-        for line in self.program.stdout:
-            if line.strip() == word:
-                return
-        raise DataError(f"Spotiflow ended before it was {word}; try the same by hand: spotiflow-predict")
+        def predict(image: Image) -> None:
+            assert program.stdin is not None
+            number = next(k for k, own in enumerate(images) if own is image)
+            print(number, file=program.stdin, flush=True)
+            wait_for("done")
 
-    def predict(self, image: Image) -> None:
-        """Predict one of the images; what is found stays there."""
-        assert self.program.stdin is not None
-        number = next(k for k, own in enumerate(self.images) if own is image)
-        print(number, file=self.program.stdin, flush=True)
-        self._wait_for("done")
-
-    def close(self) -> None:
-        """End the program."""
-        self.program.terminate()
-        self.program.wait()
+        try:
+            wait_for("ready")
+            yield predict
+        finally:
+            program.terminate()
+            program.wait()
 
 
 def fit(problem: Problem) -> Trained:

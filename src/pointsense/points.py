@@ -112,7 +112,7 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: Iterable[Detections]) -> Detections:
-        """All detections of `parts`, in order."""
+        """All detections of `parts`, in order; estimates, which are of one image, are dropped."""
         parts = [cls.empty(), *parts]
         return cls(
             points=np.concatenate([part.points for part in parts]),
@@ -143,7 +143,7 @@ class Detections:
     def estimate(self, name: str = "") -> float | None:
         """Of the class, or of all together; None where the model gives none."""
         if name or not self.estimates:
-            return self.estimates.get(name)
+            return self.estimates.get(name, self.estimates.get(""))
         return sum(self.estimates.values())
 
     def write_csv(self, path: Path | str, um_per_px: float | None = None) -> None:

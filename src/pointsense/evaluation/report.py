@@ -91,7 +91,7 @@ class Scores:
     divide by. F1 = 2 TP / (2 TP + FP + FN) is 1 where there is nothing to find and nothing was found.
     `error_mean` and `error_median` are the localisation error of the true positives, px; `count_mae` is the
     mean absolute difference of the numbers of detections and cells of an image, `estimate_mae` that of the estimated
-    number, NaN where an image has none.
+    number, over images that have one; NaN where none has.
     """
 
     images: int
@@ -344,8 +344,13 @@ def _pooled(results: Sequence[CaseResult]) -> Scores:
         error_mean=float(distances.mean()) if len(distances) else math.nan,
         error_median=float(np.median(distances)) if len(distances) else math.nan,
         count_mae=float(np.mean([result.count_error for result in results])),
-        estimate_mae=float(np.mean([result.estimate_error for result in results])),
+        estimate_mae=_mean_of_known([result.estimate_error for result in results]),
     )
+
+
+def _mean_of_known(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:

@@ -33,6 +33,9 @@ from pointsense.model.network import ALIGNMENT, Network, PatchNetwork, Projectio
 from pointsense.model.second_look import SecondLook
 from pointsense.points import Detections
 
+Networks = tuple[Network, SecondLook | None]
+"""The network, and the second look where there is one."""
+
 FARTHEST = 16.0
 """Most by which an image is enlarged or shrunk to bring its objects to the size of the training's."""
 
@@ -93,20 +96,20 @@ class Detector:
         for network in filter(None, (self.network, self.look)):
             network.to(self.device).eval()
         self._halo: int | None = None
-        self._faster: tuple[Network, SecondLook | None] | None = None
+        self._faster: tuple[Networks, Networks] | None = None
 
     @property
-    def running(self) -> tuple[Network, SecondLook | None]:
+    def running(self) -> Networks:
         """The networks that predict: faster copies where the weights are final."""
+        own = (self.network, self.look)
         if not self.final:
-            return self.network, self.look
-        if self._faster is None:
-            side = self.config.patch
-            drawn = torch.Generator().manual_seed(0)
-            patch = torch.rand(1, self.contract.channels, side, side, generator=drawn).to(self.device)
+            return own
+        if self._faster is None or self._faster[0] != own:
+            side, drawn = self.config.patch, torch.Generator().manual_seed(0)
+            patch = torch.rand(1, self.contract.channels, side, side, generator=drawn)
             crop = patch[..., : self.config.look, : self.config.look]
-            self._faster = fused(self.network, patch), self.look and fused(self.look, crop)
-        return self._faster
+            self._faster = own, (fused(self.network, patch), self.look and fused(self.look, crop))
+        return self._faster[1]
 
     @property
     def step(self) -> int:
@@ -131,6 +134,13 @@ class Detector:
                 ) from None
             self._halo = radius + self.margin
         return self._halo
+
+    @property
+    def counted(self) -> list[str]:
+        """The classes whose number of objects is estimated from the mass, too: all, or none."""
+        if self.look is not None or any(kind.per_mass is None for kind in self.classes):
+            return []
+        return [kind.name for kind in self.classes]
 
     @property
     def known_diameter(self) -> float:
@@ -257,7 +267,7 @@ class Detector:
         if isinstance(self.network, ProjectionNetwork):
             maps = self.maps(prepared, tile)
             found = [self.decode_maps(maps, k, decoder) for k in range(len(self.classes))]
-            estimates = self.estimates(maps)
+            estimates = self.estimate_counts(maps)
         else:
             network, _ = self.running
             assert isinstance(network, PatchNetwork)
@@ -309,12 +319,13 @@ class Detector:
             stride=self.config.stride,
         )
 
-    def estimates(self, maps: Sequence[TileMap]) -> dict[str, float]:
-        """How many objects of each class the mass maps of an image's tiles hold, where they are counted so."""
+    def estimate_counts(self, maps: Sequence[TileMap]) -> dict[str, float]:
+        """How many objects of each class of `counted` the mass maps of an image's tiles hold."""
+        if not self.counted:
+            return {}
         return {
-            kind.name: kind.per_mass * mass
+            kind.name: (kind.per_mass or 0.0) * mass
             for kind, mass in zip(self.classes, self.masses(maps), strict=True)
-            if kind.per_mass is not None
         }
 
     def masses(self, maps: Sequence[TileMap]) -> list[float]:

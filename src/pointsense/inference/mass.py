@@ -27,7 +27,7 @@ class TileMap:
             slice((start - begin) // stride, -((begin - end) // stride))
             for start, end, begin in zip((top, left), (bottom, right), self.origin, strict=True)
         )
-        return self.mass[:, rows, columns].double().sum((1, 2))
+        return self.mass[:, rows, columns].cpu().double().sum((1, 2))
 
 
 @torch.no_grad()
@@ -58,7 +58,8 @@ def map_tiles(
     ----------
     image : Tensor, (C, H, W)
     mass_of : callable
-        From a tile (C, h, w), whose sides are multiples of `ALIGNMENT`, to its mass maps (K, h / stride, w / stride).
+        From a tile (C, h, w), whose sides are multiples of `ALIGNMENT`, to its mass maps (K, h / stride, w / stride),
+        which are changed.
     core, halo, step : int
         See `tiles`.
     margin : int

@@ -1,4 +1,4 @@
-"""What a prediction of many files leaves beside its results: how many points each image has, and how it was done."""
+"""What a prediction of many files leaves beside its results: how many objects each image has, and how it was done."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTS, RECORD = f"{STEM}.csv", "predict.json"
 
 
 class Record:
-    """Counts by image and class, and under which model, version and settings they came about.
+    """Counts and estimates by image and class, and under which model, version and settings they came about.
 
     Parameters
     ----------
@@ -36,7 +36,6 @@ class Record:
         self.out, self.detector = Path(out), detector
         self.names = [kind.name for kind in detector.classes]
         self.about = {"model": str(model), **settings}
-        self.estimated = [kind.name for kind in detector.classes if kind.per_mass is not None]
         self.rows: list[dict[str, Any]] = []
 
     def add(self, outcome: Outcome) -> None:
@@ -65,11 +64,12 @@ class Record:
         table = csv.writer(text, lineterminator="\n")
         several = len(self.names) > 1
         titles = self.names if several else ["points"]
-        titles = [*titles, *(f"{name} estimate" if several else "estimate" for name in self.estimated)]
+        counted = self.detector.counted
+        titles = [*titles, *(f"{name} estimate" if several else "estimate" for name in counted)]
         table.writerow(["image", *titles, "diameter", "problem"])
         for row in self.rows:
             counts = ["" if row["points"] is None else row["points"][name] for name in self.names]
-            counts += ["" if row["points"] is None else f"{row['estimates'][k]:.1f}" for k in self.estimated]
+            counts += ["" if row["points"] is None else f"{row['estimates'][k]:.1f}" for k in counted]
             diameter = "" if row["diameter"] is None else f"{row['diameter']:g}"
             table.writerow([row["image"], *counts, diameter, row["problem"]])
         write_text(self.out / COUNTS, text.getvalue())

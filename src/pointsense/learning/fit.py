@@ -30,7 +30,7 @@ from pointsense.learning.run_folder import (
 )
 from pointsense.learning.second_look import learn_to_look
 from pointsense.learning.selection import Choice, Selection, draw_selection
-from pointsense.learning.training import Training, pick_precision
+from pointsense.learning.training import Training, pick_precision, starts_given
 from pointsense.model.classes import PointClass
 from pointsense.model.config import Config
 from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork, build_network
@@ -116,6 +116,12 @@ def train(
     radii = dict(radius) if isinstance(radius, Mapping) else {class_name: radius}
     classes = tuple(PointClass(name, value) for name, value in radii.items())
     config = fitted_to(config, float(np.median(list(radii.values()))))
+    if config.backbone_learning_rate and not starts_given(config):
+        log.warning(
+            "backbone_learning_rate is for given weights: this backbone starts from random ones, and learns at "
+            "learning_rate (%g)",
+            config.learning_rate,
+        )
     names = list(radii)
     if strange := sum(int(np.sum(s.labels(names) < 0)) for s in samples):
         log.warning("%d points are of none of the classes %s: they are left out", strange, ", ".join(names))

@@ -28,7 +28,7 @@ MATRICES, THRESHOLDS = 0.3, 10.0
 """Learning rates of a learned recovery, in units of the head's: a step of Adam moves all n x n entries of a matrix
 at once, and with them its largest eigenvalue by n steps; thresholds are in px, and few."""
 
-GIVEN = 3e-4
+GIVEN_RATE = 3e-4
 """Learning rate of a backbone whose weights are given, unless told otherwise."""
 
 
@@ -161,9 +161,14 @@ def starts_given(config: Config) -> bool:
     return config.backbone != "unet" and bool(config.weights or config.pretrained)
 
 
+def backbone_rate(config: Config) -> float:
+    """Peak learning rate of the backbone: lower where its weights are given."""
+    return (config.backbone_learning_rate or GIVEN_RATE) if starts_given(config) else config.learning_rate
+
+
 def parameter_groups(network: nn.Module, config: Config) -> list[dict[str, Any]]:
     """What learns, by the peak of its learning rate."""
-    slow = (config.backbone_learning_rate or GIVEN) if starts_given(config) else config.learning_rate
+    slow = backbone_rate(config)
     by_peak: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:

@@ -70,7 +70,7 @@ class ZeroBefore(Conv2dSame):
         if (
             self.training
             or surplus
-            or not (behind and same)
+            or not (behind > 0 and same)
             or any(side % self.stride[0] for side in x.shape[2:])
         ):
             return super().forward(x)

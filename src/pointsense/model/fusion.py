@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -11,8 +13,10 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-NEAR = 1e-3
-"""How far apart the outputs may be, in shares of the largest: a fused network that is farther is not used."""
+log = logging.getLogger(__name__)
+
+NEAR = 1e-4
+"""How far apart features may be, in shares of the largest."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -20,7 +24,7 @@ Module = TypeVar("Module", bound=nn.Module)
 def fused(network: Module, example: Tensor) -> Module:
     """A copy for prediction, with the batch normalisations inside of the convolutions that feed them.
 
-    Where it would answer otherwise (a convolution that feeds something else, too), it is a copy as it is.
+    Where the copy would answer otherwise (a convolution feeds something else, too), it is the network as it is.
 
     Parameters
     ----------
@@ -29,56 +33,80 @@ def fused(network: Module, example: Tensor) -> Module:
     example : Tensor
         An input with which the network runs; from it is seen which convolution feeds which normalisation.
     """
-    faster = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    reference = copy.deepcopy(network).cpu()  # in float32 there, not in TF32 or the like
+    faster = copy.deepcopy(reference).to(memory_format=torch.channels_last)
     parents = {
         child: (parent, name) for parent in faster.modules() for name, child in parent.named_children()
     }
-    for convolution, normalisation in _pairs(faster, example):
+    pairs = _pairs(faster, example.cpu())
+    rests = []
+    for convolution, normalisation in pairs:
+        rests.append(_what_is_left(normalisation))
         for old, new in (
             (convolution, fuse_conv_bn_eval(convolution, normalisation)),
-            (normalisation, _what_is_left(normalisation)),
+            (normalisation, rests[-1]),
         ):
             parent, name = parents[old]
             setattr(parent, name, new)
-    if all(map(_alike, _outputs(network, example), _outputs(faster, example))):
-        return faster
-    return copy.deepcopy(network)
-
-
-def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions and the normalisations whose input is their output, where both run once."""
-    made: list[tuple[Tensor, nn.Conv2d]] = []
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-
-    def convolved(module: nn.Module, _: object, output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        made.append((output, module))
-
-    def normalised(module: nn.Module, inputs: Sequence[Tensor]) -> None:
-        assert isinstance(module, nn.BatchNorm2d)
-        pairs.extend((convolution, module) for output, convolution in made if output is inputs[0])
-
-    hooks = []
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_hook(convolved))
-        elif type(module) in (nn.BatchNorm2d, BatchNormAct2d):
-            hooks.append(module.register_forward_pre_hook(normalised))
-    _outputs(network, example)
-    for hook in hooks:
-        hook.remove()
-    return pairs
-
-
-def _what_is_left(normalisation: nn.BatchNorm2d) -> nn.Module:
-    """What a normalisation does beside normalising."""
-    return normalisation.act if isinstance(normalisation, BatchNormAct2d) else nn.Identity()
+    normalisations = [normalisation for _, normalisation in _pairs(reference, example.cpu())]
+    before = _features(reference, normalisations, example.cpu())
+    if not all(map(_alike, before, _features(faster, rests, example.cpu()))):
+        log.info(
+            "%s runs with its batch normalisations: without, it would answer otherwise",
+            type(network).__name__,
+        )
+        return network
+    return faster.to(next(network.parameters()).device)
 
 
 @torch.no_grad()
-def _outputs(network: nn.Module, example: Tensor) -> list[Tensor]:
+def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Convolutions and the normalisations whose input is their output, where both run once."""
+    made: list[tuple[nn.Conv2d, Tensor]] = []
+    taken: list[tuple[nn.BatchNorm2d, Tensor]] = []
+    hooks = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(
+                module.register_forward_hook(lambda module, _, output: made.append((module, output)))
+            )
+        elif type(module) in (nn.BatchNorm2d, BatchNormAct2d):
+            hooks.append(
+                module.register_forward_pre_hook(lambda module, inputs: taken.append((module, inputs[0])))
+            )
+    network(example)
+    for hook in hooks:
+        hook.remove()
+    runs = Counter(module for module, _ in [*made, *taken])
+    return [
+        (convolution, normalisation)
+        for normalisation, features in taken
+        for convolution, output in made
+        if output is features
+        and runs[convolution] == runs[normalisation] == 1
+        and normalisation.running_var is not None
+    ]
+
+
+def _what_is_left(normalisation: nn.BatchNorm2d) -> nn.Module:
+    """What a normalisation does beside normalising; a module of its own."""
+    return nn.Sequential(normalisation.act) if isinstance(normalisation, BatchNormAct2d) else nn.Identity()
+
+
+@torch.no_grad()
+def _features(network: nn.Module, modules: Sequence[nn.Module], example: Tensor) -> list[Tensor]:
+    """What comes out of the modules, and of the network."""
+    found: dict[nn.Module, Tensor] = {}
+    hooks = [
+        # A copy, for what follows may work in place.
+        module.register_forward_hook(lambda module, _, output: found.update({module: output.clone()}))
+        for module in modules
+    ]
     output = network(example)
-    return [output] if isinstance(output, Tensor) else [part for part in output if part is not None]
+    for hook in hooks:
+        hook.remove()
+    outputs = [output] if isinstance(output, Tensor) else [part for part in output if part is not None]
+    return [*(found[module] for module in modules), *outputs]
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
