@@ -2,6 +2,8 @@
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from pointsense.datasets import load_dataset
 from pointsense.datasets.convert import write_dataset
 from pointsense.datasets.official import FORMATS, named, read_official
 from pointsense.errors import DataError, UsageError
+from pointsense.experiments import tupac16_agreement
+from pointsense.experiments.agreement import ALTERNATIVE, ORIGINAL
 from pointsense.points import Detections
 from test_cli import cli, one_error  # noqa: F401  fixtures
 
@@ -387,7 +391,60 @@ def test_a_download_is_a_data_set_by_its_name(cli, tupac):  # noqa: F811
     assert (code, "1 tables have no image" in said) == (0, True)
 
 
+# --- experts among themselves ---
+
+
+def data_base(path, kind, slides):
+    """SlideRunner's data base of points by slide, one of a deleted annotation and one of another class."""
+    with closing(sqlite3.connect(path)) as base, base:
+        base.execute("CREATE TABLE Slides (uid INTEGER, filename TEXT)")
+        base.execute("CREATE TABLE Classes (uid INTEGER, name TEXT)")
+        base.execute(
+            "CREATE TABLE Annotations (uid INTEGER, slide INTEGER, deleted INTEGER, agreedClass INTEGER)"
+        )
+        base.execute(
+            "CREATE TABLE Annotations_coordinates (annoId INTEGER, coordinateX REAL, coordinateY REAL)"
+        )
+        base.executemany("INSERT INTO Classes VALUES (?, ?)", [(1, kind), (2, "Hard negative")])
+        number = 0
+        for k, (slide, points) in enumerate(slides.items()):
+            base.execute("INSERT INTO Slides VALUES (?, ?)", (k, slide))
+            for y, x, deleted, agreed in [(*p, 0, 1) for p in points] + [(1, 1, 1, 1), (2, 2, 0, 2)]:
+                base.execute("INSERT INTO Annotations VALUES (?, ?, ?, ?)", (number, k, deleted, agreed))
+                base.execute("INSERT INTO Annotations_coordinates VALUES (?, ?, ?)", (number, x, y))
+                number += 1
+
+
+def test_agreement_of_two_labellings(cli, one_error, tmp_path):  # noqa: F811
+    assert "lacks TUPAC_stitched.sqlite and" in one_error("reproduce", "agreement", "--data", tmp_path)[1]
+    # Of two points within reach of one, one is a pair; 31 px is too far.
+    data_base(tmp_path / ORIGINAL, "Mitosis", {"01.tif": [(100, 50), (300, 300)], "02.tif": []})
+    data_base(tmp_path / ALTERNATIVE, "Mitose", {"01.tif": [(100, 60), (100, 40), (331, 300)], "02.tif": []})
+    code, said, _ = cli("reproduce", "agreement", "--data", tmp_path, "--json", tmp_path / "a.json")
+    assert (code, said.splitlines()[-1]) == (0, "F1 0.400")
+    overall = json.loads((tmp_path / "a.json").read_text())["overall"]
+    assert [overall[key] for key in ("images", "true_positives", "false_positives", "false_negatives")] == [
+        2,
+        1,
+        2,
+        1,
+    ]
+    assert "unknown experiment 'table9'" in one_error("reproduce", "table9", "--data", tmp_path)[1]
+    (tmp_path / ALTERNATIVE).unlink()
+    data_base(tmp_path / ALTERNATIVE, "Mitose", {"01.tif": []})
+    assert "alone has 02.tif" in one_error("reproduce", "agreement", "--data", tmp_path)[1]
+    (tmp_path / ALTERNATIVE).write_text("no data base, but as long as the mark of one is")
+    assert "is not a data base of SlideRunner" in one_error("reproduce", "agreement", "--data", tmp_path)[1]
+
+
 DATA = os.environ.get("POINTSENSE_DATA")
+
+
+@pytest.mark.skipif(not DATA, reason="POINTSENSE_DATA is not set")
+def test_agreement_on_tupac16():
+    overall = tupac16_agreement(Path(DATA) / "labels_only" / "tupac16_alt").overall
+    assert (overall.images, overall.true_positives) == (73, 1243)
+    assert overall.f1 == pytest.approx(0.700, abs=1e-3)
 
 
 @pytest.mark.skipif(not DATA, reason="POINTSENSE_DATA is not set")

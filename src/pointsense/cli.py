@@ -53,6 +53,30 @@ SplitFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="CSV (image,split or image,fold) in place of split.csv.")
 ]
 ValFold = Annotated[int | None, typer.Option(metavar="K", help="The fold of --split-file that is val.")]
+PresetName = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="pointsense; mitoses (rare); nuclei (of many sizes); the paper's cnncs, ecnncs-1, ecnncs-2.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, on top of the preset.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="The backbone's pretrained weights (safetensors)."),
+]
+EachClass = Annotated[
+    bool, typer.Option("--each-class", help="Tell all classes of DATA apart; else all points are one kind.")
+]
+MaxTrainImages = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Only the first N train images by name.")
+]
+TimeLimit = Annotated[
+    float | None, typer.Option(min=0.01, metavar="MIN", help="Stop each training after so many minutes.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Threshold = Annotated[
     list[str] | None,
@@ -88,28 +112,15 @@ def pointsense(version: Annotated[bool, typer.Option("--version", help="Show the
 def train(
     data: Data,
     out: Out,
-    preset: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="pointsense; mitoses (rare); nuclei (of many sizes); the paper's cnncs, ecnncs-1, ecnncs-2.",
-        ),
-    ] = "pointsense",
+    preset: PresetName = "pointsense",
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON file of settings, on top of the preset.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, on top of both.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The backbone's pretrained weights (safetensors).")
-    ] = None,
+    set_: Settings = None,
+    weights: Weights = None,
     radius: Radius = None,
     class_names: ClassNames = None,
-    each_class: Annotated[
-        bool,
-        typer.Option("--each-class", help="Tell all classes of DATA apart; else all points are one kind."),
-    ] = False,
+    each_class: EachClass = False,
     diameter: Annotated[
         float | None,
         typer.Option(min=0.1, metavar="PX", help="Typical diameter of objects, for predict --diameter."),
@@ -122,41 +133,17 @@ def train(
             min=0.01, max=0.9, help="Part of the train images that stopping and threshold are chosen on."
         ),
     ] = 0.2,
-    max_train_images: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only the first N train images by name.")
-    ] = None,
-    time_limit: Annotated[
-        float | None, typer.Option(min=0.01, metavar="MIN", help="Stop after so many minutes.")
-    ] = None,
+    max_train_images: MaxTrainImages = None,
+    time_limit: TimeLimit = None,
     seed: Seed = 0,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a detector on the train images of DATA; the val images are not opened."""
-    from pointsense.datasets import load_dataset, radii_of_classes
-    from pointsense.errors import UsageError
-    from pointsense.model.config import override, parse_settings, read_config
-    from pointsense.model.presets import preset as start_from
-
-    dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
-    if class_names and each_class:
-        raise UsageError("--class and --each-class exclude each other: name the classes, or take all")
-    if each_class and not dataset.class_names:
-        raise UsageError(
-            f"--each-class: the points of {data} have no classes; leave it out, or add a column 'class'"
-        )
-    if class_names and len(set(class_names)) == 1:
-        dataset = dataset.only(class_names[0])
-    known = dataset.class_names
-    names = class_names or (list(known) if each_class or len(known) == 1 else [""])
-    radii = radii_of_classes(dataset, names, radius or [])
-    settings = override(start_from(preset), read_config(config) if config else {})
-    settings = override(settings, parse_settings(set_ or []))
-    if weights:
-        settings = override(settings, {"weights": str(weights)})
-    if diameter:
-        settings = override(settings, {"diameter": diameter})
+    dataset, radii, settings = _task(
+        data, split_file, val_fold, class_names, each_class, radius, preset, config, set_, weights, diameter
+    )
 
     from rich.console import Console
 
@@ -192,6 +179,113 @@ def train(
     for name, one in selection["classes"].items():
         of = f" of {name}" if len(radii) > 1 else ""
         print(f"{out}: F1{of} {one['f1']:.3f} on the selection images, threshold {one['threshold']:.3g}")
+
+
+def _task(
+    data: Path,
+    split_file: Path | None,
+    val_fold: int | None,
+    class_names: list[str] | None,
+    each_class: bool,
+    radius: list[str] | None,
+    preset: str,
+    config: Path | None,
+    set_: list[str] | None,
+    weights: Path | None,
+    diameter: float | None,
+) -> tuple[Any, Any, Any]:
+    """The data set, the match radius of each class with where it is from, and the settings of a training."""
+    from pointsense.datasets import load_dataset, radii_of_classes
+    from pointsense.errors import UsageError
+    from pointsense.model.config import override, parse_settings, read_config
+    from pointsense.model.presets import preset as start_from
+
+    dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
+    if class_names and each_class:
+        raise UsageError("--class and --each-class exclude each other: name the classes, or take all")
+    if each_class and not dataset.class_names:
+        raise UsageError(
+            f"--each-class: the points of {data} have no classes; leave it out, or add a column 'class'"
+        )
+    if class_names and len(set(class_names)) == 1:
+        dataset = dataset.only(class_names[0])
+    known = dataset.class_names
+    names = class_names or (list(known) if each_class or len(known) == 1 else [""])
+    radii = radii_of_classes(dataset, names, radius or [])
+    settings = override(start_from(preset), read_config(config) if config else {})
+    settings = override(settings, parse_settings(set_ or []))
+    if weights:
+        settings = override(settings, {"weights": str(weights)})
+    if diameter:
+        settings = override(settings, {"diameter": diameter})
+    return dataset, radii, settings
+
+
+@app.command()
+def tune(
+    data: Data,
+    out: Out,
+    trials: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many in all; the first is the preset as it is.")
+    ],
+    preset: PresetName = "pointsense",
+    set_: Settings = None,
+    weights: Weights = None,
+    radius: Radius = None,
+    class_names: ClassNames = None,
+    each_class: EachClass = False,
+    split_file: SplitFile = None,
+    val_fold: ValFold = None,
+    max_train_images: MaxTrainImages = None,
+    time_limit: TimeLimit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a search that was stopped.")] = False,
+) -> None:
+    """Search settings at random around a preset, scored on a part of the train images."""
+    dataset, radii, settings = _task(
+        data, split_file, val_fold, class_names, each_class, radius, preset, None, set_, weights, None
+    )
+
+    from rich.console import Console
+
+    from pointsense.experiments.tune import tune as search
+    from pointsense.inference.detector import pick_device
+    from pointsense.learning.progress import shown_progress
+
+    print(f"device: {pick_device(device)}")
+    print(f"{len(dataset.train)} train images; match radius {_listed(radii)}", flush=True)
+
+    def told(number: int, drawn: dict[str, Any], outcome: str) -> None:
+        said = outcome or ", ".join(f"{name} {value:.4g}" for name, value in drawn.items())
+        print(f"trial {number}: {said}", flush=True)
+
+    try:
+        with shown_progress(Console()) as report:
+            rows = search(
+                dataset,
+                out,
+                settings,
+                radius={name: px for name, (px, _) in radii.items()},
+                trials=trials,
+                seed=seed,
+                resume=resume,
+                report=report,
+                told=told,
+                max_train_images=max_train_images,
+                time_limit=time_limit,
+                device=device,
+            )
+    except KeyboardInterrupt:
+        _fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
+    finished = [row for row in rows if row["selection_f1"] is not None]
+    best = max(finished, key=lambda row: row["selection_f1"])
+    print(
+        f"best of {len(rows)}: trial {best['number']}, F1 {best['selection_f1']:.3f} on the selection images, which "
+        "flatters the best of many"
+    )
+    for folder in dict.fromkeys([rows[0]["folder"], best["folder"]]):
+        print(f"on the val images: pointsense evaluate {data} --model {out / folder}")
 
 
 @app.command()
@@ -370,6 +464,35 @@ def check(data: Data, radius: Radius = None, split_file: SplitFile = None, val_f
     print(f"{data}: {_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}")
     if errors:
         raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    experiment: Annotated[
+        str, typer.Argument(metavar="EXPERIMENT", help="agreement: of two labellings of TUPAC16.")
+    ],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the download.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores to FILE.")
+    ] = None,
+) -> None:
+    """Make what was published on a contest again, from its data."""
+    from rich.console import Console
+
+    from pointsense.errors import UsageError
+    from pointsense.experiments import tupac16_agreement
+    from pointsense.writing import write_json
+
+    if experiment != "agreement":
+        raise UsageError(f"unknown experiment '{experiment}'; use agreement")
+    report = tupac16_agreement(data)
+    print(f"TUPAC16's alternative labels, scored against the original ones: {len(report.cases)} cases")
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(report.as_table())
+    print(f"F1 {report.overall.f1:.3f}")
+    if json_file is not None:
+        write_json(json_file, {"experiment": experiment, "version": __version__} | report.to_dict())
 
 
 @app.command()

@@ -35,7 +35,7 @@ LAST_CHECK = 3.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands; `stage` says what is learned, if it is not the network itself."""
+    """Where a training stands, after so many checks; `stage` is what is learned, if not the network itself."""
 
     step: int
     steps: int
@@ -44,6 +44,7 @@ class Progress:
     seconds: float
     seconds_left: float
     stage: str = ""
+    checks: int = 0
 
 
 Report = Callable[[Progress], None]
@@ -179,4 +180,5 @@ class Course:
         left = min(self.seconds * (1 / max(self.progress, 1e-3) - 1), self.limit)
         f1s = [row["selection_f1"] for row in self.state.rows if row["selection_f1"] is not None]
         steps, loss = self.training.config.steps, self.window[-1]["loss"]
-        return Progress(self.state.step, steps, loss, f1s[-1] if f1s else None, self.seconds, left)
+        f1 = f1s[-1] if f1s else None
+        return Progress(self.state.step, steps, loss, f1, self.seconds, left, checks=len(f1s))

@@ -1,0 +1,220 @@
+"""Random search over what the paper searched: measurements, axes, the losses' weights, lambda, the bandwidth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pointsense.datasets import Dataset
+from pointsense.errors import UsageError
+from pointsense.learning.course import Progress
+from pointsense.learning.fit import train
+from pointsense.model.config import Config, override
+from pointsense.model.presets import fitted_to
+from pointsense.writing import write_json
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial, Trial
+
+JOURNAL, TRIALS = "journal.log", "trials.json"
+
+REACH = {"axes": 2.0, "measurements": 2.0, "beta": 8.0, "lam": 4.0, "alpha": 8.0, "bandwidth": 2.0}
+"""How far from its value each setting is searched: so many times less, and more, alike in the logarithm."""
+
+OF_PATCHES = ("lam", "bandwidth")
+"""Settings that the projection head does not use."""
+
+UNPRUNED = 4
+"""Trials that run to their end before any is compared with their median."""
+
+Told = Callable[[int, dict[str, Any], str], None]
+"""Is given a trial's number, its settings, and what became of it ("" at its start)."""
+
+
+def searched(config: Config) -> list[str]:
+    """The settings that are searched: those that the configuration makes use of."""
+    unused = OF_PATCHES if config.head == "projection" else ()
+    return [name for name in REACH if name not in unused and getattr(config, name) > 0]
+
+
+def tune(
+    dataset: Dataset,
+    out: Path | str,
+    config: Config,
+    *,
+    radius: Mapping[str, float],
+    trials: int,
+    seed: int = 0,
+    resume: bool = False,
+    report: Callable[[Progress], None] | None = None,
+    told: Told | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Train with the configuration as it is, then with random settings around it.
+
+    A trial is scored on its selection part, the same images of `train` in each; one that is below the median of the
+    others at a check is given up. What was killed goes on where it was, with the same draws.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its `val` samples are never opened.
+    out : path
+        Folder of the run folders (`0000` is the configuration as it is), of the journal and of `trials.json`.
+    config : Config
+    radius : mapping of class name to float
+        See `train`.
+    trials : int
+        How many there are to be in all, those of a search that is resumed included.
+    seed : int
+        Of the draws and of each training.
+    resume : bool
+        Go on with the search in `out`.
+    report, told : callable, optional
+        Given the progress of each training, and each trial's start and end.
+    **options
+        For `train`.
+
+    Returns
+    -------
+    list of dict
+        What `trials.json` holds: number, settings, state, score, seconds and folder of each trial.
+
+    Raises
+    ------
+    UsageError
+        If optuna is not installed, nothing can be searched, or `out` holds another search.
+    """
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    except ImportError:
+        raise UsageError("tune needs optuna: pip install 'pointsense[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    out = Path(out)
+    known = fitted_to(config, float(np.median(list(radius.values()))))
+    if not searched(known):
+        raise UsageError(f"the preset '{config.preset}' uses none of {', '.join(REACH)}: nothing to search")
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty; use --resume to go on with its search, or give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    journal = str(out / JOURNAL)
+    study = optuna.create_study(
+        study_name="tune",
+        storage=optuna.storages.JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal))),
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
+        load_if_exists=True,
+    )
+    _begin(study, {"settings": known.model_dump(), "radius": dict(radius), "seed": seed}, searched(known))
+    while len(rows := _rows(study)) < trials:
+        study.sampler = optuna.samplers.RandomSampler(seed=seed * 100_003 + len(rows))
+        trial = study.ask()
+        settings = _draw(trial, known)
+        folder = trial.user_attrs.get("folder") or f"{len(rows):04d}"
+        trial.set_user_attr("folder", folder)
+        if told:
+            told(len(rows), settings, "")
+        try:
+            metrics = train(
+                dataset,
+                out / folder,
+                override(config, settings),
+                radius=radius,
+                seed=seed,
+                resume=True,
+                report=_watched(trial, report),
+                **options,
+            )
+        except optuna.TrialPruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            outcome = "given up: below the median of the others"
+        else:
+            study.tell(trial, metrics["selection"]["f1"])
+            outcome = f"F1 {metrics['selection']['f1']:.3f} on the selection images"
+        if told:
+            told(len(rows), settings, outcome)
+        write_json(out / TRIALS, _rows(study))
+    return rows
+
+
+def _begin(study: Study, request: dict[str, Any], names: list[str]) -> None:
+    """Queue the configuration as it is, or what a kill has interrupted.
+
+    Raises
+    ------
+    UsageError
+        If the study was begun with another request.
+    """
+    from optuna.trial import TrialState
+
+    before = study.user_attrs.get("request")
+    if before is None:
+        study.set_user_attr("request", request)
+        study.enqueue_trial({name: request["settings"][name] for name in names})
+    elif before != request:
+        differing = [key for key in request if before.get(key) != request[key]]
+        raise UsageError(
+            f"the search was begun with other {' and '.join(differing)}; give the same options to --resume"
+        )
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
+
+
+def _draw(trial: Trial, config: Config) -> dict[str, Any]:
+    """Settings of a trial."""
+    drawn: dict[str, Any] = {}
+    for name in searched(config):
+        value, reach = getattr(config, name), REACH[name]
+        if isinstance(value, int):
+            high = round(value * reach)
+            if name == "measurements" and config.head == "projection":  # more would not compress
+                high = min(high, config.window**2 // (2 * drawn["axes"]))
+            drawn[name] = trial.suggest_int(name, min(max(1, math.ceil(value / reach)), high), high, log=True)
+        else:
+            drawn[name] = trial.suggest_float(name, value / reach, value * reach, log=True)
+    return drawn
+
+
+def _watched(trial: Trial, report: Callable[[Progress], None] | None) -> Callable[[Progress], None]:
+    """A report that ends a trial which is worse than the others were at the same check."""
+    from optuna import TrialPruned
+
+    seen = 0
+
+    def watch(progress: Progress) -> None:
+        if report:
+            report(progress)
+        nonlocal seen
+        if progress.checks > seen and progress.selection_f1 is not None:
+            seen = progress.checks
+            trial.report(progress.selection_f1, seen)
+            if trial.should_prune():
+                raise TrialPruned
+
+    return watch
+
+
+def _rows(study: Study) -> list[dict[str, Any]]:
+    """The trials that came to an end."""
+    from optuna.trial import TrialState
+
+    def row(number: int, trial: FrozenTrial) -> dict[str, Any]:
+        return {
+            "number": number,
+            "folder": trial.user_attrs["folder"],
+            "settings": trial.params,
+            "state": "finished" if trial.state == TrialState.COMPLETE else "given up",
+            "selection_f1": trial.value if trial.state == TrialState.COMPLETE else None,
+            "checks": list(trial.intermediate_values.values()),
+            "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
+        }
+
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return [row(number, trial) for number, trial in enumerate(ended)]

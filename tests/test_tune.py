@@ -1,0 +1,124 @@
+"""The search: the preset first, the same draws after a kill, poor trials given up."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pointsense.datasets import load_dataset
+from pointsense.errors import UsageError
+from pointsense.experiments import tune as module
+from pointsense.experiments.tune import REACH, searched, tune
+from pointsense.learning.course import Progress
+from pointsense.model.config import override
+from pointsense.model.presets import PRESETS, fitted_to, preset
+from test_cli import cli  # noqa: F401  fixture
+
+CONFIG = preset("pointsense")
+
+
+class Trainings:
+    """In place of `train`: a score that follows from the settings, and a kill at a given training."""
+
+    def __init__(self, killed=-1, checks=None):
+        self.configs, self.folders, self.killed, self.checks = [], [], killed, checks
+
+    def __call__(self, dataset, out, config, *, radius, seed, resume, report):
+        assert resume
+        self.configs.append(config)
+        self.folders.append(out.name)
+        number = len(self.configs) - 1
+        report(Progress(1, 9, 0.0, None, 0.0, 0.0))
+        if number == self.killed:
+            raise KeyboardInterrupt
+        f1s = self.checks[number] if self.checks else [config.axes / 100]
+        for k, f1 in enumerate(f1s):
+            report(Progress(2, 9, 0.0, f1, 0.0, 0.0, checks=k + 1))
+            report(Progress(3, 9, 0.0, f1, 0.0, 0.0, checks=k + 1))
+        return {"selection": {"f1": f1s[-1]}}
+
+
+def search(monkeypatch, out, trainings, trials=6, config=CONFIG, **options):
+    monkeypatch.setattr(module, "train", trainings)
+    return tune(None, out, config, radius={"": 5.0}, trials=trials, **options)
+
+
+def test_the_preset_comes_first_and_the_rest_around_it(monkeypatch, tmp_path):
+    trainings, told = Trainings(), []
+    rows = search(monkeypatch, tmp_path / "a", trainings, 30, told=lambda *of_trial: told.append(of_trial))
+    assert trainings.configs[0] == CONFIG
+    assert rows == json.loads((tmp_path / "a" / "trials.json").read_text())
+    assert [row["number"] for row in rows] == list(range(30))
+    assert [row["folder"] for row in rows[:2]] == ["0000", "0001"]
+    assert list(rows[1]["settings"]) == ["axes", "measurements", "beta"]
+    for name in rows[1]["settings"]:
+        value, reach = getattr(CONFIG, name), REACH[name]
+        drawn = np.array([getattr(config, name) for config in trainings.configs])
+        assert len(set(drawn)) > 5
+        assert np.all((drawn >= value / reach) & (drawn <= value * reach))
+    assert (told[0][2], told[1][2]) == ("", "F1 0.080 on the selection images")
+    assert told[2][1] == rows[1]["settings"]
+
+
+def test_a_kill_changes_nothing(monkeypatch, tmp_path):
+    whole = search(monkeypatch, tmp_path / "whole", Trainings())
+    killed = Trainings(killed=3)
+    with pytest.raises(KeyboardInterrupt):
+        search(monkeypatch, tmp_path / "killed", killed)
+    assert len(json.loads((tmp_path / "killed" / "trials.json").read_text())) == 3
+    trainings = Trainings()
+    resumed = search(monkeypatch, tmp_path / "killed", trainings, resume=True)
+    assert (killed.configs[3], killed.folders[3]) == (trainings.configs[0], trainings.folders[0])
+    assert [row["settings"] for row in resumed] == [row["settings"] for row in whole]
+    assert [row["folder"] for row in resumed] == [row["folder"] for row in whole]
+    more = search(monkeypatch, tmp_path / "killed", Trainings(), 8, resume=True)
+    assert more[:6] == resumed
+    assert len(more) == 8
+
+
+def test_what_is_below_the_median_is_given_up(monkeypatch, tmp_path):
+    good, poor = [0.5, 0.6], [0.1, 0.9]
+    trainings = Trainings(checks=[good] * 4 + [poor, good])
+    rows = search(monkeypatch, tmp_path / "a", trainings)
+    assert [row["state"] for row in rows] == ["finished"] * 4 + ["given up", "finished"]
+    assert (rows[4]["checks"], rows[4]["selection_f1"]) == ([0.1], None)
+
+
+def test_only_what_acts_is_searched():
+    assert searched(CONFIG) == ["axes", "measurements", "beta"]
+    assert searched(override(CONFIG, {"alpha": 0.1})) == ["axes", "measurements", "beta", "alpha"]
+    assert searched(fitted_to(preset("ecnncs-2"), 20)) == list(REACH)
+    assert "alpha" not in searched(fitted_to(preset("cnncs"), 20))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_draws_are_allowed_settings(monkeypatch, tmp_path, name):
+    trainings = Trainings()
+    search(monkeypatch, tmp_path / "a", trainings, 12, preset(name))
+    assert len(trainings.configs) == 12  # `override` has let them pass
+
+
+def test_another_search_is_not_gone_on_with(monkeypatch, tmp_path):
+    search(monkeypatch, tmp_path / "a", Trainings(), 1)
+    with pytest.raises(UsageError, match="not empty; use --resume"):
+        search(monkeypatch, tmp_path / "a", Trainings(), 2)
+    with pytest.raises(UsageError, match="begun with other settings"):
+        search(monkeypatch, tmp_path / "a", Trainings(), 2, override(CONFIG, {"steps": 7}), resume=True)
+    with pytest.raises(UsageError, match="begun with other seed"):
+        search(monkeypatch, tmp_path / "a", Trainings(), 2, seed=1, resume=True)
+
+
+def test_tune_from_the_command_line(cli, cells, tmp_path):  # noqa: F811
+    tiny = ["steps=4", "batch=2", "patch=64", "width=8", "checks=1"]
+    settings = [part for pair in tiny for part in ("--set", pair)]
+    out = tmp_path / "search"
+    code, said, _ = cli("tune", cells, "-o", out, "--trials", 2, "--device", "cpu", *settings)
+    assert code == 0
+    assert "trial 0: axes 8, measurements 12, beta 0.02" in said
+    assert "best of 2: trial" in said
+    assert f"pointsense evaluate {cells} --model {out / '0000'}" in said
+    assert (out / "0001" / "model.safetensors").is_file()
+    metrics = [json.loads((out / folder / "metrics.json").read_text()) for folder in ("0000", "0001")]
+    assert metrics[0]["selection"]["images"] == metrics[1]["selection"]["images"]
+    val = {sample.name for sample in load_dataset(cells).val}
+    assert not val & {*metrics[0]["selection"]["images"], *metrics[0]["train_images"]}
