@@ -135,8 +135,7 @@ def run_ours(
         begin = time.perf_counter()
         found = detector.predict(image, name=sample.name)
         seconds.append(time.perf_counter() - begin)
-        points, scores = found.points, found.scores
-        cases.append(Case(sample.name, sample.group, sample.points, points, scores, found.estimate()))
+        cases.append(Case(sample.name, sample.group, sample.points, found.points, found.scores))
     selection = metrics["selection"]
     return (
         cases,

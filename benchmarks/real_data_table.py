@@ -63,7 +63,7 @@ def wanted(name: str, method: Method, family: str, results: dict[Cell, Result]) 
 def scores_table(results: dict[Cell, Result]) -> str:
     """Mean F1 of each method on each family over folds and seeds, beside the heat map's on the same images."""
     header = ("set", "method", "trainings", "radius px", "F1", "seeds", "to the heat map [95%]")
-    header += ("precision", "recall", "error px", "count MAE", "estimate MAE")
+    header += ("precision", "recall", "error px", "count MAE")
     rows = []
     for family in FAMILIES:
         for name, method in methods_of(family, results).items():
@@ -133,10 +133,10 @@ def by_radius(there: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def scores_cells(scores: Sequence[Result], there: Sequence[Result], difference: str) -> tuple[str, ...]:
-    """Mean F1, its range over seeds, the difference, then mean precision, recall, error and count errors."""
+    """Mean F1, its range over seeds, the difference, then mean precision, recall, error and count error."""
 
     def mean(key: str, digits: int) -> str:
-        values = [one["overall"][key] for one in scores if one["overall"].get(key) is not None]
+        values = [one["overall"][key] for one in scores if one["overall"][key] is not None]
         return number(float(np.mean(values)) if values else None, digits)
 
     by_seed: dict[int, list[float]] = {}
@@ -144,8 +144,8 @@ def scores_cells(scores: Sequence[Result], there: Sequence[Result], difference: 
         by_seed.setdefault(result["seed"], []).append(one["overall"]["f1"])
     means = [float(np.mean(values)) for values in by_seed.values()]
     seeds = f"{min(means):.3f} to {max(means):.3f}" if len(means) > 1 else "one"
-    rates = (mean("precision", 3), mean("recall", 3), mean("error_mean", 2))
-    return (mean("f1", 3), seeds, difference, *rates, mean("count_mae", 2), mean("estimate_mae", 2))
+    rates = (mean("precision", 3), mean("recall", 3), mean("error_mean", 2), mean("count_mae", 2))
+    return (mean("f1", 3), seeds, difference, *rates)
 
 
 def difference_to(name: str, cells: Sequence[Cell], results: dict[Cell, Result], baseline: str) -> str:

@@ -12,17 +12,15 @@ from PIL import Image
 from pointsense.datasets import Sample, load_dataset
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation.predictions import cases_of, classes_of, found_by_model
-from pointsense.images import InputContract, read_image
+from pointsense.images import InputContract
 from pointsense.inference.bundled import bundled_models, find_model
 from pointsense.inference.detector import Detector
 from pointsense.inference.scaling import resized, to_working
 from pointsense.learning.crops import Crops, Field
 from pointsense.learning.fit import train
-from pointsense.learning.selection import Selection
 from pointsense.model.config import Config, override
 from pointsense.model.network import build_network
 from pointsense.model.presets import fitted_to, preset
-from pointsense.points import Detections
 from test_cli import cli, one_error  # noqa: F401  fixtures
 
 RADII = {"bright": 5.0, "dark": 3.0}
@@ -285,47 +283,3 @@ def test_half_precision_changes_little(run, tmp_path):
     image = spots(np.random.default_rng(7))[0]
     np.testing.assert_allclose(half.predict(image).points, whole.predict(image).points, atol=0.1)
     assert (tmp_path / "model.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
-
-
-def test_counts_are_estimated_from_the_mass(run, data):
-    detector = Detector.load(run, device="cpu")
-    samples = load_dataset(data).train
-    found = [detector.predict(read_image(sample.path)) for sample in samples]
-    for kind in detector.classes:
-        truth = [list(sample.classes).count(kind.name) for sample in samples]
-        estimates = [one.estimate(kind.name) for one in found]
-        assert np.mean(np.abs(np.subtract(estimates, truth))) < 0.15 * np.mean(truth)
-    one = found[0]
-    assert one.estimate() == pytest.approx(sum(one.estimate(kind.name) for kind in detector.classes))
-    assert one.above(0.99).estimates == one.estimates
-    assert Detections.empty().estimate() is None
-    cases = cases_of(samples, dict(zip([sample.name for sample in samples], found, strict=True)), "bright")
-    assert cases[0].estimate == found[0].estimate("bright")
-
-
-def test_counts_are_estimated_for_all_classes_or_none(run, data):
-    detector = Detector.load(run, device="cpu")
-    image = read_image(load_dataset(data).val[0].path)
-    first, second = detector.classes
-    detector.classes = (first, replace(second, per_mass=None))
-    assert (detector.counted, detector.predict(image).estimates) == ([], {})
-    samples = load_dataset(data).train[:3]
-    images = [read_image(sample.path) for sample in samples]
-    chosen = Selection(samples, images, detector.classes)
-    assert all(0.5 < one.per_mass < 2 for one in chosen.choose(detector, (0.5,)))
-    detector.config = override(detector.config, {"target": "heatmap"})
-    assert [one.per_mass for one in chosen.choose(detector, (0.5,))] == [None, None]
-    detector.config = override(detector.config, {"target": "code"})
-    with torch.no_grad():
-        for parameter in detector.network.head.parameters():
-            parameter *= 1e-3
-    detector.final = False
-    assert [one.per_mass for one in chosen.choose(detector, (0.5,))] == [None, None]
-
-
-def test_estimated_counts_do_not_depend_on_tiles(run, data):
-    detector = Detector.load(run, device="cpu")
-    image = np.tile(read_image(load_dataset(data).val[0].path), (3, 2, 1))[:250, :181]
-    whole, tiled = (detector.predict(image, tile=tile).estimates for tile in (1024, 64))
-    assert list(whole) == ["bright", "dark"]
-    assert tiled == pytest.approx(whole, rel=1e-3)

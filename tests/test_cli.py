@@ -353,8 +353,8 @@ def test_predict_writes_every_format(cli, cells, run, tmp_path):
     np.testing.assert_array_equal(table.votes, alone.votes)
     rows = csv.reader((out / "predict.counts.csv").read_text().splitlines())
     counts = {row[0]: row[1:] for row in rows}
-    assert counts["image"] == ["points", "estimate", "diameter", "problem"]
-    assert counts[str(dotted)] == [str(len(table)), f"{alone.estimate():.1f}", "", ""]
+    assert counts["image"] == ["points", "diameter", "problem"]
+    assert counts[str(dotted)] == [str(len(table)), "", ""]
     record = json.loads((out / "predict.json").read_text())
     assert record["version"] == pointsense.__version__
     assert (record["model"], record["diameter"], record["device"]) == (str(run), None, "cpu")
@@ -367,11 +367,10 @@ def test_counts_are_by_class_and_replaced_by_no_image(cli, tmp_path):
     source = [draw(tmp_path / "a.png", (64, 64, 3)), write(tmp_path / "bad.png", "")]
     assert cli("predict", *source, "-m", "blood", "-o", tmp_path / "out", "--diameter", 50)[0] == 1
     head, good, bad = (tmp_path / "out" / "predict.counts.csv").read_text().splitlines()
-    estimates = "RBC estimate,WBC estimate,Platelets estimate"
-    assert head == f"image,RBC,WBC,Platelets,{estimates},diameter,problem"
+    assert head == "image,RBC,WBC,Platelets,diameter,problem"
     assert good.startswith(str(source[0]))
     assert good.endswith(",50,")
-    assert bad.startswith(f"{source[1]},,,,,,,,")
+    assert bad.startswith(f"{source[1]},,,,,")
     assert "is empty" in bad
     image = draw(tmp_path / "predict.counts.png")
     code, _, err = cli("predict", image, "-m", "blood", "-o", tmp_path / "other")

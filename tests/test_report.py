@@ -190,18 +190,3 @@ def test_paired_bootstrap_sees_a_small_but_constant_gain():
 def test_paired_bootstrap_needs_the_same_images():
     with pytest.raises(DataError, match="same two or more images"):
         paired_bootstrap(evaluate(varied(2), 5), evaluate(varied(3), 5))
-
-
-def test_errors_of_estimates_are_over_images_that_have_one():
-    cases = [
-        Case("a", None, np.zeros((4, 2)), np.zeros((3, 2)), estimate=5.5),
-        Case("b", None, np.zeros((4, 2)), np.zeros((3, 2)), estimate=3.0),
-        Case("c", None, np.zeros((9, 2)), None),
-    ]
-    report = evaluate(cases, 5)
-    assert report.overall.estimate_mae == pytest.approx((1.5 + 1.0) / 2)
-    assert report.to_dict()["images"]["c"]["estimate_mae"] is None
-    assert [column.header for column in report.as_table().columns][-1] == "estimate\nMAE"
-    alone = evaluate(cases[2:], 5)
-    assert math.isnan(alone.overall.estimate_mae)
-    assert [column.header for column in alone.as_table().columns][-1] == "count\nMAE"

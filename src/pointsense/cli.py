@@ -310,8 +310,7 @@ def predict(
 ) -> None:
     """Find points in images; each gets a table NAME.csv (y,x,score,class,votes,spread) in DIR.
 
-    How many points each image has, and how many objects the mass makes, is written to predict.counts.csv; how
-    they were found to predict.json.
+    How many points each image has is written to predict.counts.csv, how they were found to predict.json.
     """
     from pointsense.inference.folder import parse_diameter, parse_formats, plan_jobs, predict_files
     from pointsense.inference.record import Record

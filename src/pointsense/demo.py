@@ -129,7 +129,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _case(sample: Sample, found: Detections) -> Case:
-    return Case(sample.name, sample.group, sample.points, found.points, found.scores, found.estimate())
+    return Case(sample.name, sample.group, sample.points, found.points, found.scores)
 
 
 def _fitted_log(dataset: Dataset) -> LogDetector:

@@ -6,7 +6,7 @@ import csv
 import json
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,6 @@ class Detections:
         How many observation axes saw the point.
     spread : (K,) float64
         Standard deviation in pixels of the axes' positions around the point.
-    estimates : mapping of class name to float
-        Number of objects in the whole image, where the model estimates it beside the points: it weighs what is
-        uncertain, such as cells that hide each other. No choice among the points changes it.
 
     Raises
     ------
@@ -53,7 +50,6 @@ class Detections:
     classes: npt.NDArray[np.str_]
     votes: npt.NDArray[np.int64]
     spread: npt.NDArray[np.float64]
-    estimates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float64)
@@ -112,7 +108,7 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: Iterable[Detections]) -> Detections:
-        """All detections of `parts`, in order; estimates, which are of one image, are dropped."""
+        """All detections of `parts`, in order."""
         parts = [cls.empty(), *parts]
         return cls(
             points=np.concatenate([part.points for part in parts]),
@@ -125,12 +121,7 @@ class Detections:
     def select(self, mask: npt.NDArray[Any]) -> Detections:
         """The detections that `mask` keeps, or, with indices, in the order that it gives."""
         return Detections(
-            self.points[mask],
-            self.scores[mask],
-            self.classes[mask],
-            self.votes[mask],
-            self.spread[mask],
-            self.estimates,
+            self.points[mask], self.scores[mask], self.classes[mask], self.votes[mask], self.spread[mask]
         )
 
     def above(self, threshold: float | Mapping[str, float]) -> Detections:
@@ -139,12 +130,6 @@ class Detections:
             others = threshold.get("", -np.inf)
             return self.select(self.scores >= [threshold.get(str(name), others) for name in self.classes])
         return self.select(self.scores >= threshold)
-
-    def estimate(self, name: str = "") -> float | None:
-        """Of the class, or of all together; None where the model gives none."""
-        if name or not self.estimates:
-            return self.estimates.get(name, self.estimates.get(""))
-        return sum(self.estimates.values())
 
     def write_csv(self, path: Path | str, um_per_px: float | None = None) -> None:
         """Write columns y, x, score, class, votes, spread, and y_um, x_um where the pixel size is known.

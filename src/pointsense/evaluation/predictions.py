@@ -163,12 +163,8 @@ def cases_of(samples: Iterable[Sample], found: Found, class_name: str = "") -> l
         detections = found[sample.name]
         if detections is not None and class_name:
             detections = detections.select((detections.classes == class_name) | (detections.classes == ""))
-        if detections is None:
-            cases.append(Case(sample.name, sample.group, sample.points, None))
-            continue
-        points, scores = detections.points, detections.scores
-        estimate = detections.estimate(class_name)
-        cases.append(Case(sample.name, sample.group, sample.points, points, scores, estimate))
+        points, scores = (None, None) if detections is None else (detections.points, detections.scores)
+        cases.append(Case(sample.name, sample.group, sample.points, points, scores))
     return cases
 
 

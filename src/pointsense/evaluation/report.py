@@ -15,19 +15,7 @@ from pointsense.errors import DataError
 from pointsense.evaluation.match import Match, match
 
 FEWEST_GROUPS = 5  # below it, resampling groups says nothing: images are resampled instead
-HEADER = (
-    "",
-    "images",
-    "TP",
-    "FP",
-    "FN",
-    "precision",
-    "recall",
-    "F1",
-    "error px",
-    "count MAE",
-    "estimate MAE",
-)
+HEADER = ("", "images", "TP", "FP", "FN", "precision", "recall", "F1", "error px", "count MAE")
 
 
 @dataclass(frozen=True)
@@ -46,8 +34,6 @@ class Case:
         Detected points (y, x), px. None means that there is no prediction: all cells are missed.
     scores : (K,) float array or None
         Score of each detection; needed only where a threshold is applied.
-    estimate : float or None
-        Number of cells that the detector estimates beside the points.
     """
 
     name: str
@@ -55,7 +41,6 @@ class Case:
     truth: np.ndarray
     detections: np.ndarray | None
     scores: np.ndarray | None = None
-    estimate: float | None = None
 
     def above(self, threshold: float | None) -> np.ndarray:
         """Return the detections (K', 2) that score at least `threshold` (all, if it is None)."""
@@ -90,8 +75,7 @@ class Scores:
     Precision and recall are NaN where nothing was detected or nothing is annotated: there is nothing to
     divide by. F1 = 2 TP / (2 TP + FP + FN) is 1 where there is nothing to find and nothing was found.
     `error_mean` and `error_median` are the localisation error of the true positives, px; `count_mae` is the
-    mean absolute difference of the numbers of detections and cells of an image, `estimate_mae` that of the estimated
-    number, over images that have one; NaN where none has.
+    mean absolute difference of the numbers of detections and cells of an image.
     """
 
     images: int
@@ -104,7 +88,6 @@ class Scores:
     error_mean: float
     error_median: float
     count_mae: float
-    estimate_mae: float = math.nan
 
     def row(self, name: str) -> tuple[str, ...]:
         """Return the cells of a table row under `HEADER`."""
@@ -113,7 +96,6 @@ class Scores:
         numbers = [_shown(rate, 3) for rate in rates] + [
             _shown(self.error_mean, 2),
             _shown(self.count_mae, 2),
-            _shown(self.estimate_mae, 2),
         ]
         return (name, *map(str, counts), *numbers)
 
@@ -127,7 +109,6 @@ class CaseResult:
     match: Match
     detections: np.ndarray
     count_error: int
-    estimate_error: float = math.nan
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -211,11 +192,10 @@ class Report:
     def as_table(self) -> Table:
         """Return a rich table, which prints as plain text where there is no terminal."""
         table = Table(caption=self.caption(), box=SIMPLE_HEAD, caption_justify="left", padding=(0, 1, 0, 0))
-        shown = HEADER[:-1] if math.isnan(self.overall.estimate_mae) else HEADER
-        for title in shown:
+        for title in HEADER:
             table.add_column(title.replace(" ", "\n"), justify="right" if title else "left")
         for row in self.rows():
-            table.add_row(*row[: len(shown)])
+            table.add_row(*row)
         return table
 
 
@@ -323,11 +303,7 @@ def _score(case: Case, radius: float, threshold: float | None, protocol: str) ->
     detections = case.above(threshold)
     matched = match(case.truth, detections, radius, protocol=protocol)
     group = None if case.group == case.name else case.group
-    cells = len(case.truth)
-    estimate = math.nan if case.estimate is None else case.estimate
-    return CaseResult(
-        case.name, group, matched, detections, abs(len(detections) - cells), abs(estimate - cells)
-    )
+    return CaseResult(case.name, group, matched, detections, abs(len(detections) - len(case.truth)))
 
 
 def _pooled(results: Sequence[CaseResult]) -> Scores:
@@ -344,13 +320,7 @@ def _pooled(results: Sequence[CaseResult]) -> Scores:
         error_mean=float(distances.mean()) if len(distances) else math.nan,
         error_median=float(np.median(distances)) if len(distances) else math.nan,
         count_mae=float(np.mean([result.count_error for result in results])),
-        estimate_mae=_mean_of_known([result.estimate_error for result in results]),
     )
-
-
-def _mean_of_known(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:
@@ -393,7 +363,7 @@ def _f1_interval(results: Sequence[CaseResult], bootstrap: int, seed: int) -> In
 
 def _mean_row(name: str, images: int, means: dict[str, float]) -> tuple[str, ...]:
     rates = [_shown(means[key], 3) for key in ("precision", "recall", "f1")]
-    return (name, str(images), "", "", "", *rates, "", "", "")
+    return (name, str(images), "", "", "", *rates, "", "")
 
 
 def _shown(value: float, digits: int) -> str:

@@ -136,13 +136,6 @@ class Detector:
         return self._halo
 
     @property
-    def counted(self) -> list[str]:
-        """The classes whose number of objects is estimated from the mass, too: all, or none."""
-        if self.look is not None or any(kind.per_mass is None for kind in self.classes):
-            return []
-        return [kind.name for kind in self.classes]
-
-    @property
     def known_diameter(self) -> float:
         """Typical diameter in px of the objects of the training.
 
@@ -267,13 +260,12 @@ class Detector:
         if isinstance(self.network, ProjectionNetwork):
             maps = self.maps(prepared, tile)
             found = [self.decode_maps(maps, k, decoder) for k in range(len(self.classes))]
-            estimates = self.estimate_counts(maps)
         else:
             network, _ = self.running
             assert isinstance(network, PatchNetwork)
-            found, estimates = [predict_patches(network, prepared, self.config, self.device)], {}
+            found = [predict_patches(network, prepared, self.config, self.device)]
         if self.look is None:
-            return replace(self.detections(found, np.shape(image)[:2], threshold, zoom), estimates=estimates)
+            return self.detections(found, np.shape(image)[:2], threshold, zoom)
         candidates = self.detections(found, np.shape(image)[:2], 0.0, zoom)
         return self.looked_at(levelled, candidates, threshold, zoom)
 
@@ -318,20 +310,6 @@ class Detector:
             step=self.step,
             stride=self.config.stride,
         )
-
-    def estimate_counts(self, maps: Sequence[TileMap]) -> dict[str, float]:
-        """How many objects of each class of `counted` the mass maps of an image's tiles hold."""
-        if not self.counted:
-            return {}
-        return {
-            kind.name: (kind.per_mass or 0.0) * mass
-            for kind, mass in zip(self.classes, self.masses(maps), strict=True)
-        }
-
-    def masses(self, maps: Sequence[TileMap]) -> list[float]:
-        """The integral of each class's mass map over an image, from the maps of its tiles."""
-        parts = torch.stack([one.integral(self.config.stride) for one in maps])
-        return [float(mass) for mass in parts.sum(0)]
 
     def decode_maps(
         self, maps: list[TileMap], k: int = 0, decoder: Decoder = "full", reading: Reading | None = None

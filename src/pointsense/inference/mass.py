@@ -20,15 +20,6 @@ class TileMap:
     origin: tuple[int, int]
     mass: Tensor
 
-    def integral(self, stride: int) -> Tensor:
-        """Mass (K,) in the tile's core."""
-        top, left, bottom, right = self.tile.core
-        rows, columns = (
-            slice((start - begin) // stride, -((begin - end) // stride))
-            for start, end, begin in zip((top, left), (bottom, right), self.origin, strict=True)
-        )
-        return self.mass[:, rows, columns].cpu().double().sum((1, 2))
-
 
 @torch.no_grad()
 def average_mass(network: ProjectionNetwork, image: Tensor, views: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a prediction of many files leaves beside its results: how many objects each image has, and how it was done."""
+"""What a prediction of many files leaves beside its results: how many points each image has, and how it was done."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTS, RECORD = f"{STEM}.csv", "predict.json"
 
 
 class Record:
-    """Counts and estimates by image and class, and under which model, version and settings they came about.
+    """Counts by image and class, and under which model, version and settings they came about.
 
     Parameters
     ----------
@@ -46,7 +46,6 @@ class Record:
             {
                 "image": str(outcome.job.image),
                 "points": counts,
-                "estimates": None if found is None else dict(found.estimates),
                 "diameter": outcome.diameter,
                 "problem": outcome.problem,
             }
@@ -62,14 +61,10 @@ class Record:
         """
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        several = len(self.names) > 1
-        titles = self.names if several else ["points"]
-        counted = self.detector.counted
-        titles = [*titles, *(f"{name} estimate" if several else "estimate" for name in counted)]
+        titles = self.names if len(self.names) > 1 else ["points"]
         table.writerow(["image", *titles, "diameter", "problem"])
         for row in self.rows:
             counts = ["" if row["points"] is None else row["points"][name] for name in self.names]
-            counts += ["" if row["points"] is None else f"{row['estimates'][k]:.1f}" for k in counted]
             diameter = "" if row["diameter"] is None else f"{row['diameter']:g}"
             table.writerow([row["image"], *counts, diameter, row["problem"]])
         write_text(self.out / COUNTS, text.getvalue())

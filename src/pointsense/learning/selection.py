@@ -37,9 +37,6 @@ ERRORS, MOST_TOLERANCE = 8, 0.15
 """Thresholds that differ in so many errors at most are alike, up to a share of F1: on few points the best is so by
 chance. Leaving out one selection image in turn, mitoses' F1 on it was the higher the wider the range, up to here."""
 
-FARTHEST = 3.0
-"""Objects per unit of mass, or the inverse, beyond which the mass does not count them."""
-
 DRAWS = 64
 """Random orders of the groups among which the most even division is taken."""
 
@@ -127,16 +124,10 @@ class Choice:
     reading: Reading
     threshold: ThresholdChoice
     merit: float
-    per_mass: float | None = None
 
     def applied_to(self, kind: PointClass) -> PointClass:
-        """The class as it was chosen to be."""
-        return replace(
-            kind,
-            reading=self.reading,
-            threshold=round(self.threshold.threshold, 4),
-            per_mass=self.per_mass and round(self.per_mass, 4),
-        )
+        """The class with the chosen reading and threshold."""
+        return replace(kind, reading=self.reading, threshold=round(self.threshold.threshold, 4))
 
 
 def standard_error(points: int) -> float:
@@ -232,17 +223,8 @@ class Selection:
                 ]
             best.append(max(choices, key=lambda choice: choice.merit))
         if detector.look is None:
-            counts = self._per_mass(detector, maps)
-            return [replace(one, per_mass=count) for one, count in zip(best, counts, strict=True)]
+            return best
         return [self._after_look(detector, maps, k, one.reading, decoder) for k, one in enumerate(best)]
-
-    def _per_mass(self, detector: Detector, maps: Sequence[list[TileMap]]) -> list[float | None]:
-        """Objects of each class per unit of mass, None for all where the mass of one does not count them."""
-        ratios = []
-        for k, mass in enumerate(np.sum([detector.masses(one) for one in maps], axis=0)):
-            ratios.append(self.points(k) / mass if mass > 0 else np.inf)
-        counts = detector.config.target == "code" and all(1 / FARTHEST <= r <= FARTHEST for r in ratios)
-        return [float(ratio) if counts else None for ratio in ratios]
 
     def settle(self, detector: Detector) -> list[Choice]:
         """Choose, and give each class of the detector its reading and threshold."""

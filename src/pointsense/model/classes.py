@@ -35,12 +35,9 @@ class PointClass:
     reading : Reading
     threshold : float
         Least score (chosen on the selection part).
-    per_mass : float or None
-        Objects per unit of the mass map's integral (from the selection part); None where they are not counted by it.
     """
 
     name: str
     radius: float
     reading: Reading = Reading()
     threshold: float = 0.5
-    per_mass: float | None = None
