@@ -1,0 +1,190 @@
+"""predict, evaluate: points in images, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pointsense import __version__
+from pointsense.cli.options import (
+    ClassNames,
+    Data,
+    Device,
+    Diameter,
+    Out,
+    Overwrite,
+    Radius,
+    SplitFile,
+    Threshold,
+    Tile,
+    ValFold,
+)
+from pointsense.cli.words import counted, listed, say
+
+
+def predict(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")],
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="Folder of a trained model, or a name of models list."
+        ),
+    ],
+    out: Out,
+    format_: Annotated[str, typer.Option("--format", help="csv, geojson, or both: csv,geojson.")] = "csv",
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also draw the points: NAME.overlay.png.")
+    ] = False,
+    threshold: Threshold = None,
+    diameter: Diameter = None,
+    tile: Tile = 1024,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Find points in images; each gets a table NAME.csv (y,x,score,class,votes,spread) in DIR.
+
+    How many points each image has is written to predict.counts.csv, how they were found to predict.json.
+    """
+    from pointsense.inference.folder import parse_diameter, parse_formats, plan_jobs, predict_files
+    from pointsense.inference.record import Record
+
+    formats = parse_formats(format_)
+    least = _thresholds(threshold)
+    px = None if diameter is None else parse_diameter(diameter)
+    jobs = plan_jobs(paths, out, overwrite=overwrite)
+
+    from pointsense.inference.detector import Detector
+
+    detector = Detector.load(model, device=device)
+    detector.zoom_of(detector.known_diameter if px == "auto" else px)  # fails once, not for each image
+    how = {"thresholds": detector.thresholds(least), "diameter": px, "tile": tile}
+    print(f"device: {detector.device}", flush=True)
+    record = Record(out, detector, model, {"version": __version__, **how})
+    failed = 0
+    try:
+        for outcome in predict_files(
+            detector,
+            jobs,
+            formats=formats,
+            threshold=least,
+            diameter=px,
+            tile=tile,
+            draw=_overlay_of(detector) if overlay else None,
+        ):
+            record.add(outcome)
+            if outcome.detections is None:
+                failed += 1
+                say(f"error: {outcome.problem}")
+            else:
+                size = "" if outcome.diameter is None else f", diameter {outcome.diameter:.3g} px"
+                print(f"{outcome.job.image}: {counted(len(outcome.detections), 'point')}{size}", flush=True)
+    finally:
+        record.write()  # of what was done, where the user stops it
+    print(f"{len(jobs) - failed} of {len(jobs)} images done: {out}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def evaluate(
+    data: Data,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="Folder of a trained model, or a name of models list."
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of CSVs written by predict, in place of --model."),
+    ] = None,
+    radius: Radius = None,
+    protocol: Annotated[str, typer.Option(help="one-to-one, greedy or duplicate-tolerant.")] = "one-to-one",
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    class_names: ClassNames = None,
+    split_file: SplitFile = None,
+    val_fold: ValFold = None,
+    threshold: Threshold = None,
+    diameter: Diameter = None,
+    tile: Tile = 1024,
+    device: Device = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores to FILE.")
+    ] = None,
+) -> None:
+    """Score a model, or points already found, on the val images of DATA."""
+    from rich.console import Console
+
+    from pointsense import evaluation
+    from pointsense.datasets import load_dataset, radii_of_classes
+    from pointsense.errors import UsageError
+    from pointsense.evaluation import predictions as found_by
+    from pointsense.inference.folder import parse_diameter
+    from pointsense.writing import write_json
+
+    if (model is None) == (predictions is None):
+        raise UsageError("evaluate needs either --model RUN or --predictions DIR")
+    if protocol not in evaluation.PROTOCOLS:
+        raise UsageError(f"unknown --protocol '{protocol}'; use one of {', '.join(evaluation.PROTOCOLS)}")
+    least = _thresholds(threshold)
+    if diameter is not None and model is None:
+        raise UsageError("--diameter is for --model: points already found are scored as they are")
+    px = None if diameter is None else parse_diameter(diameter)
+    dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
+    samples = found_by.samples_of(dataset, split)
+    of_model: dict[str, float] = {}
+    if model is not None:
+        from pointsense.inference.detector import Detector
+
+        detector = Detector.load(model, device=device)
+        of_model = {kind.name: kind.radius for kind in detector.classes}
+        known = list(of_model)
+        print(f"device: {detector.device}", flush=True)
+    else:
+        assert predictions is not None
+        found = found_by.found_in_folder(samples, data, predictions, threshold=least)
+        known = found_by.class_names_of(found)
+    names = found_by.classes_of(dataset, known, class_names or [])
+    radii = radii_of_classes(dataset, names, radius or [], of_model)
+    print(f"{len(samples)} {split} images; match radius {listed(radii)}", flush=True)
+    if model is not None:
+        found = found_by.found_by_model(samples, detector, threshold=least, diameter=px, tile=tile)
+    console = Console()
+    console.width = max(console.width, 100)
+    reports = {}
+    for name, (px, _) in radii.items():
+        of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)
+        cases = found_by.cases_of(of_class, found, name if len(of_model) != 1 else "")
+        reports[name] = evaluation.evaluate(cases, px, protocol=protocol)
+        if name:
+            console.print(f"class {name}")
+        console.print(reports[name].as_table())
+    for name, report in reports.items():
+        print(f"F1{f' of {name}' if len(radii) > 1 else ''} {report.overall.f1:.3f}")
+    if json_file is not None:
+        what = {
+            "data": str(data),
+            "split": split,
+            "source": str(model or predictions),
+            "version": __version__,
+        }
+        scores = {name: what | {"class": name} | report.to_dict() for name, report in reports.items()}
+        write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
+
+
+def _overlay_of(detector: Any) -> Any:
+    from pointsense.reporting.overlay import write_overlay
+
+    radius = min(kind.radius for kind in detector.classes)
+    return lambda path, image, found, size: write_overlay(
+        path, image, found.points, found.classes, radius=radius * size
+    )
+
+
+def _thresholds(given: Sequence[str] | None) -> dict[str, float]:
+    """Least scores by class, "" for all others."""
+    from pointsense.datasets.by_class import parse_by_class
+
+    return parse_by_class(given or [], "--threshold", "a number, or CLASS=T")

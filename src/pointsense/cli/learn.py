@@ -1,0 +1,205 @@
+"""train, tune: from a data set to models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pointsense.cli.options import (
+    ClassNames,
+    Data,
+    Device,
+    EachClass,
+    MaxTrainImages,
+    Out,
+    Overwrite,
+    PresetName,
+    Radius,
+    Seed,
+    Settings,
+    SplitFile,
+    TimeLimit,
+    ValFold,
+    Weights,
+)
+from pointsense.cli.words import fail, listed
+
+
+def train(
+    data: Data,
+    out: Out,
+    preset: PresetName = "pointsense",
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file of settings, on top of the preset.")
+    ] = None,
+    set_: Settings = None,
+    weights: Weights = None,
+    radius: Radius = None,
+    class_names: ClassNames = None,
+    each_class: EachClass = False,
+    diameter: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="PX", help="Typical diameter of objects, for predict --diameter."),
+    ] = None,
+    split_file: SplitFile = None,
+    val_fold: ValFold = None,
+    selection_fraction: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=0.9, help="Part of the train images that stopping and threshold are chosen on."
+        ),
+    ] = 0.2,
+    max_train_images: MaxTrainImages = None,
+    time_limit: TimeLimit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a detector on the train images of DATA; the val images are not opened."""
+    dataset, radii, settings = _task(
+        data, split_file, val_fold, class_names, each_class, radius, preset, config, set_, weights, diameter
+    )
+
+    from rich.console import Console
+
+    from pointsense.inference.detector import pick_device
+    from pointsense.learning import fit
+    from pointsense.learning.progress import shown_progress
+
+    console = Console()
+    print(f"device: {pick_device(device)}")
+    print(f"{len(dataset.train)} train images; match radius {listed(radii)}", flush=True)
+    try:
+        with shown_progress(console) as report:
+            metrics = fit.train(
+                dataset,
+                out,
+                settings,
+                radius={name: px for name, (px, _) in radii.items()},
+                selection_fraction=selection_fraction,
+                max_train_images=max_train_images,
+                time_limit=time_limit,
+                seed=seed,
+                device=device,
+                resume=resume,
+                overwrite=overwrite,
+                report=report,
+            )
+    except KeyboardInterrupt:
+        fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
+    selection, code = metrics["selection"], metrics["code"]
+    print(
+        f"code: {code['numbers']} numbers for {code['cells']} cells of a window (ratio {code['ratio']:.2f})"
+    )
+    for name, one in selection["classes"].items():
+        of = f" of {name}" if len(radii) > 1 else ""
+        print(f"{out}: F1{of} {one['f1']:.3f} on the selection images, threshold {one['threshold']:.3g}")
+
+
+def tune(
+    data: Data,
+    out: Out,
+    trials: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many in all; the first is the preset as it is.")
+    ],
+    preset: PresetName = "pointsense",
+    set_: Settings = None,
+    weights: Weights = None,
+    radius: Radius = None,
+    class_names: ClassNames = None,
+    each_class: EachClass = False,
+    split_file: SplitFile = None,
+    val_fold: ValFold = None,
+    max_train_images: MaxTrainImages = None,
+    time_limit: TimeLimit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a search that was stopped.")] = False,
+) -> None:
+    """Search settings at random around a preset, scored on a part of the train images."""
+    dataset, radii, settings = _task(
+        data, split_file, val_fold, class_names, each_class, radius, preset, None, set_, weights, None
+    )
+
+    from rich.console import Console
+
+    from pointsense.experiments.tune import tune as search
+    from pointsense.inference.detector import pick_device
+    from pointsense.learning.progress import shown_progress
+
+    print(f"device: {pick_device(device)}")
+    print(f"{len(dataset.train)} train images; match radius {listed(radii)}", flush=True)
+
+    def told(number: int, drawn: dict[str, Any], outcome: str) -> None:
+        said = outcome or ", ".join(f"{name} {value:.4g}" for name, value in drawn.items())
+        print(f"trial {number}: {said}", flush=True)
+
+    try:
+        with shown_progress(Console()) as report:
+            rows = search(
+                dataset,
+                out,
+                settings,
+                radius={name: px for name, (px, _) in radii.items()},
+                trials=trials,
+                seed=seed,
+                resume=resume,
+                report=report,
+                told=told,
+                max_train_images=max_train_images,
+                time_limit=time_limit,
+                device=device,
+            )
+    except KeyboardInterrupt:
+        fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
+    finished = [row for row in rows if row["selection_f1"] is not None]
+    best = max(finished, key=lambda row: row["selection_f1"])
+    print(
+        f"best of {len(rows)}: trial {best['number']}, F1 {best['selection_f1']:.3f} on the selection images, which "
+        "flatters the best of many"
+    )
+    for folder in dict.fromkeys([rows[0]["folder"], best["folder"]]):
+        print(f"on the val images: pointsense evaluate {data} --model {out / folder}")
+
+
+def _task(
+    data: Path,
+    split_file: Path | None,
+    val_fold: int | None,
+    class_names: list[str] | None,
+    each_class: bool,
+    radius: list[str] | None,
+    preset: str,
+    config: Path | None,
+    set_: list[str] | None,
+    weights: Path | None,
+    diameter: float | None,
+) -> tuple[Any, Any, Any]:
+    """The data set, the match radius of each class with where it is from, and the settings of a training."""
+    from pointsense.datasets import load_dataset, radii_of_classes
+    from pointsense.errors import UsageError
+    from pointsense.model.config import override, parse_settings, read_config
+    from pointsense.model.presets import preset as start_from
+
+    dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
+    if class_names and each_class:
+        raise UsageError("--class and --each-class exclude each other: name the classes, or take all")
+    if each_class and not dataset.class_names:
+        raise UsageError(
+            f"--each-class: the points of {data} have no classes; leave it out, or add a column 'class'"
+        )
+    if class_names and len(set(class_names)) == 1:
+        dataset = dataset.only(class_names[0])
+    known = dataset.class_names
+    names = class_names or (list(known) if each_class or len(known) == 1 else [""])
+    radii = radii_of_classes(dataset, names, radius or [])
+    settings = override(start_from(preset), read_config(config) if config else {})
+    settings = override(settings, parse_settings(set_ or []))
+    if weights:
+        settings = override(settings, {"weights": str(weights)})
+    if diameter:
+        settings = override(settings, {"diameter": diameter})
+    return dataset, radii, settings

@@ -1,0 +1,83 @@
+"""Options and arguments that several verbs have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder with images/ and points.csv (image,y,x[,class]), or train/ and val/ with a.tif and a.csv; or "
+        "NAME:DIR of convert's names.",
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files of the same names in DIR.")]
+Radius = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--radius",
+        metavar="[CLASS=]PX",
+        help="Match radius in image pixels, of all or of a class; else from dataset.json, else estimated.",
+    ),
+]
+ClassNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class", metavar="NAME", help="Use the points of this class only; several: each by itself."
+    ),
+]
+SplitFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="CSV (image,split or image,fold) in place of split.csv.")
+]
+ValFold = Annotated[int | None, typer.Option(metavar="K", help="The fold of --split-file that is val.")]
+PresetName = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="pointsense; mitoses (rare); nuclei (of many sizes); the paper's cnncs, ecnncs-1, ecnncs-2.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, on top of the preset.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="The backbone's pretrained weights (safetensors)."),
+]
+EachClass = Annotated[
+    bool, typer.Option("--each-class", help="Tell all classes of DATA apart; else all points are one kind.")
+]
+MaxTrainImages = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Only the first N train images by name.")
+]
+TimeLimit = Annotated[
+    float | None, typer.Option(min=0.01, metavar="MIN", help="Stop each training after so many minutes.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Threshold = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        "-t",
+        metavar="[CLASS=]T",
+        help="Least score, of all or of a class; else the model's own.",
+    ),
+]
+Diameter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PX|auto",
+        help="Typical diameter of the objects, auto to try several; else as in the training images.",
+    ),
+]
+Tile = Annotated[
+    int,
+    typer.Option("--tile", "--tile-size", min=64, metavar="PX", help="Side of what is predicted at once."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
