@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 import pointsense
 from conftest import TINY
 from pointsense.cli import main
+from pointsense.evaluation.challenges import CHALLENGES
 from pointsense.points import COLUMNS, Detections
 
 HEADER = ",".join(COLUMNS)
@@ -605,6 +606,42 @@ def test_evaluate_predictions(cli, two_images, tmp_path):
     assert evaluated(cli, tmp_path, *arguments, "--threshold", 0.5)[0] == (2, 0, 1)
     assert evaluated(cli, tmp_path, *arguments, "--class", "A")[0] == (1, 1, 1)
     assert evaluated(cli, tmp_path, *arguments, "--protocol", "greedy")[1]["protocol"] == "greedy"
+
+
+@pytest.mark.parametrize("name", CHALLENGES)
+def test_challenges_have_their_rule_and_radius(cli, two_images, tmp_path, name):
+    data, found = two_images
+    write(data / "dataset.json", '{"um_per_px": 0.5, "radius_px": 3}')
+    arguments = (data, "--predictions", found, "--protocol", name)
+    scores = evaluated(cli, tmp_path, *arguments)[1]
+    assert (scores["protocol"], scores["radius_px"]) == (
+        CHALLENGES[name].protocol,
+        2 * CHALLENGES[name].radius_um,
+    )
+    assert evaluated(cli, tmp_path, *arguments, "--radius", 4)[1]["radius_px"] == 4
+
+
+def test_a_challenge_needs_the_pixel_size(one_error, two_images):
+    data, found = two_images
+    code, said = one_error("evaluate", data, "--predictions", found, "--protocol", "midog")
+    assert (code, "matches within 7.5 um, and the pixel size" in said) == (2, True)
+
+
+def test_evaluate_against_another_detector(cli, one_error, two_images, tmp_path):
+    data, found = two_images
+    better = tmp_path / "better"
+    write(better / "a.csv", "y,x,score,class\n5,6,0.9,A\n20,20,0.8,B\n")
+    write(better / "b.csv", "y,x,score,class\n9,9,1,A\n")
+    arguments = (data, "--predictions", better, "--radius", 3, "--against", found)
+    scores = evaluated(cli, tmp_path, *arguments)[1]
+    assert scores["overall"]["f1"] == 1
+    # Of class A before 1 hit, 1 alarm, 1 miss: F1 0.5, and in each image some fault.
+    assert scores["difference"]["difference"] == pytest.approx(0.5)
+    assert scores["difference"]["share_better"] == 1
+    assert scores["difference"]["against"] == str(found)
+    said = cli("evaluate", *arguments)[1]
+    assert f"F1 minus that of {found}: +0.500, 95% interval" in " ".join(said.split())
+    assert "nowhere is not a folder" in one_error("evaluate", *arguments[:-1], tmp_path / "nowhere")[1]
 
 
 def test_predictions_of_the_whole_set(cli, two_images, tmp_path):

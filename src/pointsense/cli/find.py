@@ -101,7 +101,20 @@ def evaluate(
         typer.Option(metavar="DIR", help="Folder of CSVs written by predict, in place of --model."),
     ] = None,
     radius: Radius = None,
-    protocol: Annotated[str, typer.Option(help="one-to-one, greedy or duplicate-tolerant.")] = "one-to-one",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="one-to-one, greedy or duplicate-tolerant; or a challenge, with its radius: icpr2012, icpr2012-8um, "
+            "mitos14, amida13, tupac16, midog, crchisto.",
+        ),
+    ] = "one-to-one",
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also compare with the CSVs of another detector on the same images."
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     class_names: ClassNames = None,
     split_file: SplitFile = None,
@@ -115,25 +128,30 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a model, or points already found, on the val images of DATA."""
+    from dataclasses import asdict
+
     from rich.console import Console
 
     from pointsense import evaluation
     from pointsense.datasets import load_dataset, radii_of_classes
     from pointsense.errors import UsageError
     from pointsense.evaluation import predictions as found_by
+    from pointsense.evaluation.challenges import resolve
     from pointsense.inference.folder import parse_diameter
     from pointsense.writing import write_json
 
     if (model is None) == (predictions is None):
         raise UsageError("evaluate needs either --model RUN or --predictions DIR")
-    if protocol not in evaluation.PROTOCOLS:
-        raise UsageError(f"unknown --protocol '{protocol}'; use one of {', '.join(evaluation.PROTOCOLS)}")
     least = _thresholds(threshold)
     if diameter is not None and model is None:
         raise UsageError("--diameter is for --model: points already found are scored as they are")
     px = None if diameter is None else parse_diameter(diameter)
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
+    rule, of_challenge = resolve(protocol, dataset)
+    if of_challenge and not radius:
+        radius = [f"{of_challenge:.6g}"]
     samples = found_by.samples_of(dataset, split)
+    other = None if against is None else found_by.found_in_folder(samples, data, against)
     of_model: dict[str, float] = {}
     if model is not None:
         from pointsense.inference.detector import Detector
@@ -153,14 +171,18 @@ def evaluate(
         found = found_by.found_by_model(samples, detector, threshold=least, diameter=px, tile=tile)
     console = Console()
     console.width = max(console.width, 100)
-    reports = {}
+    reports, differences = {}, {}
     for name, (px, _) in radii.items():
         of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)
         cases = found_by.cases_of(of_class, found, name if len(of_model) != 1 else "")
-        reports[name] = evaluation.evaluate(cases, px, protocol=protocol)
+        reports[name] = evaluation.evaluate(cases, px, protocol=rule)
         if name:
             console.print(f"class {name}")
         console.print(reports[name].as_table())
+        if other is not None:
+            others = evaluation.evaluate(found_by.cases_of(of_class, other, name), px, protocol=rule)
+            differences[name] = evaluation.paired_bootstrap(others, reports[name])
+            print(f"{differences[name].words(str(against))}\n")
     for name, report in reports.items():
         print(f"F1{f' of {name}' if len(radii) > 1 else ''} {report.overall.f1:.3f}")
     if json_file is not None:
@@ -170,7 +192,11 @@ def evaluate(
             "source": str(model or predictions),
             "version": __version__,
         }
-        scores = {name: what | {"class": name} | report.to_dict() for name, report in reports.items()}
+        scores = {}
+        for name, report in reports.items():
+            scores[name] = what | {"class": name} | report.to_dict()
+            if name in differences:
+                scores[name]["difference"] = {"against": str(against), **asdict(differences[name])}
         write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
 
 

@@ -268,6 +268,14 @@ class PairedDifference:
     interval: Interval
     share_better: float
 
+    def words(self, other: str) -> str:
+        """A sentence on the difference to the detector of that name."""
+        i = self.interval
+        return (
+            f"F1 minus that of {other}: {self.difference:+.3f}, 95% interval {i.low:+.3f} to {i.high:+.3f} (paired "
+            f"bootstrap over {i.unit_count} {i.units}); better in {self.share_better:.0%} of the resamplings"
+        )
+
 
 def paired_bootstrap(
     first: Report, second: Report, *, bootstrap: int = 1000, seed: int = 0
