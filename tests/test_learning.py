@@ -19,7 +19,7 @@ from pointsense.evaluation import match
 from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Crops, Field, cut
 from pointsense.learning.fit import train
-from pointsense.learning.mining import false_alarms
+from pointsense.learning.mining import false_alarms, look_alikes
 from pointsense.learning.selection import draw_selection
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config, override, parse_settings
@@ -254,3 +254,66 @@ def test_another_images_codes_give_that_images_points(detector):
         found = detector.decode(codes[k]).points
         np.testing.assert_allclose(found, own[k], atol=1e-3)
         assert match(own[1 - k], found, 2.0).true_positives < 0.5 * len(found)
+
+
+def test_the_papers_images_give_8960_patches():
+    """35 images of 2084 px: 64 patches of 260 px each, empty ones, too, in four turns."""
+    image = torch.zeros(1, 1, 1).expand(1, 2084, 2084)
+    fields = [Field(str(k), image, np.zeros((0, 2)), np.zeros(0, int)) for k in range(35)]
+    config = override(preset("cnncs"), {"patch": 260})
+    crops = Crops(fields, config, 0)
+    assert 4 * len(crops.grid) == 8960
+    steps = 8960 // config.batch
+    assert sorted(k for step in range(steps) for k in crops.patches(step)) == list(range(8960))
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    """A set in whose first image something is marked as no object."""
+    folder = make_synthetic(tmp_path_factory.mktemp("marked") / "data", images=6, size=96, seed=3)
+    table = folder / "points.csv"
+    lines = table.read_text().splitlines()
+    first = lines[1].split(",")[0]
+    rows = (
+        [lines[0] + ",class", *(f"{line},cell" for line in lines[1:])] if "class" not in lines[0] else lines
+    )
+    table.write_text("\n".join([*rows, f"{first},50,40,look-alike"]) + "\n")
+    return folder, first
+
+
+def test_look_alikes_are_no_objects(marked):
+    folder, first = marked
+    dataset = load_dataset(folder)
+    assert "look-alike" not in dataset.class_names
+    [sample] = [sample for sample in dataset.samples if len(sample.look_alikes)]
+    assert (sample.name, sample.look_alikes.tolist()) == (first, [[50.0, 40.0]])
+    assert len(sample.points) == len(sample.classes)
+    kinds = [kind for kind in dataset.class_names if kind]
+    assert kinds
+    assert any(len(one.look_alikes) for one in dataset.only(kinds[0]).samples)
+
+
+def test_crops_are_drawn_around_look_alikes():
+    image = torch.zeros(1, 400, 400).half()
+    field = Field("a", image, np.zeros((0, 2)), np.zeros(0, int), look_alikes=np.array([[200.0, 120.0]]))
+    config = override(Config(), {"patch": 64, "batch": 400, "positives": 0.0, "jitter": 0.0})
+    image[0, 200, 120] = 1
+    crops = Crops([field], config, 0)
+    crops.alarms = look_alikes([field], config)
+    share = (crops.batch(0).images.amax((1, 2, 3)) > 0).float().mean()
+    assert 0.4 < share < 0.65  # a half, and some by chance
+    plain = Crops([replace(field, look_alikes=np.zeros((0, 2)))], config, 0)
+    assert (plain.batch(0).images.amax((1, 2, 3)) > 0).float().mean() < 0.1
+
+
+def test_training_uses_look_alikes(marked, tmp_path, monkeypatch):
+    folder, first = marked
+    seen = []
+    step = Crops.batch
+    monkeypatch.setattr(Crops, "batch", lambda self, k: (seen.append(list(self.alarms)), step(self, k))[1])
+    dataset = load_dataset(folder)
+    dataset = replace(dataset, samples=tuple(replace(sample, split="train") for sample in dataset.samples))
+    config = override(Config(), parse_settings([one for one in TINY if "hard" not in one]))
+    metrics = train(dataset, tmp_path / "run", config, radius=RADIUS_PX, device="cpu")
+    assert first in metrics["train_images"]
+    assert (len(seen[0]), len(seen[-1])) == (1, 1)

@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from pointsense.errors import DataError, UsageError
 
+LOOK_ALIKE = "look-alike"
+"""Name of the class of what is no object, but looks like one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -31,6 +34,8 @@ class Sample:
         Patient, slide or field; the name where no groups are known.
     split : str
         "train", "val", "test", or "" for an image that the split leaves out.
+    look_alikes : (M, 2) float64
+        (y, x) of what is no object, but was marked as looking like one.
     """
 
     name: str
@@ -39,6 +44,15 @@ class Sample:
     classes: tuple[str, ...]
     group: str
     split: str = "train"
+    look_alikes: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+
+    def with_look_alikes_apart(self) -> Sample:
+        """The sample with its points of the class `LOOK_ALIKE` as what they are: no objects."""
+        other = np.array([name == LOOK_ALIKE for name in self.classes], dtype=bool)
+        if not other.any():
+            return self
+        classes = tuple(name for name in self.classes if name != LOOK_ALIKE)
+        return replace(self, points=self.points[~other], classes=classes, look_alikes=self.points[other])
 
     def labels(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
         """The place (K,) of each point's class among `names`, -1 where it is none of them; 0 for a single name.

@@ -29,7 +29,8 @@ def load_dataset(
 
     Beside them may lie `split.csv` (image, split), `groups.csv` (image, group) and `dataset.json`
     ({"um_per_px": 0.25, "radius_px": 6 or {"class": 6}}). Without a split all images of the first layout
-    are "train". An image that the split does not list belongs to no split, which is logged.
+    are "train". An image that the split does not list belongs to no split, which is logged. Points of the class
+    `LOOK_ALIKE` are no objects: they become `Sample.look_alikes`.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def read_dataset(
         reading = read_official(*given)
         if split_file is not None or val_fold is not None:
             _read_split(reading, Path(split_file or given[1] / "split.csv"), val_fold)
-        return reading
+        return _set_look_alikes_apart(reading)
     root = Path(path)
     samples, problems = _layout(root)(root)
     reading = Reading(Dataset(root, tuple(sorted(samples, key=lambda sample: sample.name)), {}), problems)
@@ -79,7 +80,7 @@ def read_dataset(
         _read_groups(reading, root / "groups.csv")
     if (root / "dataset.json").exists():
         _read_scale(reading, root / "dataset.json")
-    return reading
+    return _set_look_alikes_apart(reading)
 
 
 def _layout(root: Path) -> Callable[[Path], tuple[list[Sample], list[str]]]:
@@ -174,6 +175,11 @@ def _by_image(reading: Reading, table: Table, value: Callable[[Row], str]) -> di
     elif unknown:
         reading.notes.append(unknown_images(table, unknown, "the data set"))
     return values
+
+
+def _set_look_alikes_apart(reading: Reading) -> Reading:
+    _replace_samples(reading, Sample.with_look_alikes_apart)
+    return reading
 
 
 def _replace_samples(reading: Reading, change: Callable[[Sample], Sample]) -> None:

@@ -15,7 +15,7 @@ from pointsense.errors import DataError
 from pointsense.inference.detector import Detector
 from pointsense.learning.checkpoint import write_checkpoint
 from pointsense.learning.crops import Alarm
-from pointsense.learning.mining import false_alarms
+from pointsense.learning.mining import false_alarms, look_alikes
 from pointsense.learning.run_folder import Checkpoint, Row, write_history
 from pointsense.learning.selection import Selection
 from pointsense.learning.training import Training
@@ -90,7 +90,8 @@ class Course:
         parts, values = stored
         self.state = State(**values["state"])
         self.state.alarms = [Alarm(*alarm) for alarm in self.state.alarms]
-        self.training.crops.alarms = self.state.alarms
+        if self.state.alarms:
+            self.training.crops.alarms = self.state.alarms
         self.best = parts.pop("best")
         self.training.restore(parts)
         self.started = time.monotonic() - self.state.seconds
@@ -154,7 +155,8 @@ class Course:
         network = self.training.averaged
         if self.training.config.hard and isinstance(network, ProjectionNetwork):
             fields, config = self.training.crops.fields, self.training.config
-            self.state.alarms = false_alarms(network, fields, config, self.detector.device)
+            mined = false_alarms(network, fields, config, self.detector.device)
+            self.state.alarms = [*look_alikes(fields, config), *mined]
             self.training.crops.alarms = self.state.alarms
 
     def _close_row(self, f1: float | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,9 @@ from torch import Tensor
 from pointsense.inference.scaling import resized, to_working, window
 from pointsense.learning.augment import recoloured, turned
 from pointsense.model.config import Config
+
+HARD = 0.5
+"""Share of the crops around no point that are around look-alikes, where these are marked."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,15 @@ class Field:
     points : (N, 2) float64
     labels : (N,) int64
         Class of each point, by its place among the model's classes.
+    look_alikes : (M, 2) float64
+        What looks like an object, and is marked as none.
     """
 
     name: str
     image: Tensor
     points: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
+    look_alikes: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
 
 class Alarm(NamedTuple):
@@ -78,7 +84,8 @@ class Crops:
     """Draws the batches of a training run.
 
     "random" sampling takes crops anywhere, at least the share `positives` of them around a point, of each class
-    as often, and of the others the share `hard` around one of the `alarms`, the higher ones more often; "grid" takes
+    as often, and of the others the share `hard` (a half, unless told, where there are look-alikes) around one of the
+    `alarms`, the higher ones more often; "grid" takes
     the paper's patches, side by side from the first pixel, empty ones too, in an order shuffled each epoch.
     """
 
@@ -91,6 +98,8 @@ class Crops:
         self.points = np.concatenate([np.zeros((0, 2)), *(f.points for f in self.fields)])
         labels = np.concatenate([np.zeros(0, int), *(f.labels for f in self.fields)])
         self.members = [np.flatnonzero(labels == k) for k in range(classes) if np.any(labels == k)]
+        marked = any(len(f.look_alikes) for f in self.fields)
+        self.hard = config.hard or (HARD if marked else 0.0)
         side = config.patch
         self.grid = [
             (number, top, left)
@@ -140,7 +149,7 @@ class Crops:
             k = members[generator.integers(len(members))]
             owner = self.owners[k]
             corner = self.points[k] - generator.uniform(0.1, 0.9, 2) * side
-        elif self.config.hard and self.alarms and generator.random() < self.config.hard:
+        elif self.hard and self.alarms and generator.random() < self.hard:
             heights = np.array([alarm.height for alarm in self.alarms])
             alarm = self.alarms[generator.choice(len(heights), p=heights / heights.sum())]
             owner = alarm.field

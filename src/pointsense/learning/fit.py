@@ -21,7 +21,7 @@ from pointsense.inference.detector import Detector, pick_device
 from pointsense.inference.scaling import factors, rescaled, to_working
 from pointsense.learning.course import Course, Progress, Report
 from pointsense.learning.crops import Field
-from pointsense.learning.mining import false_alarms
+from pointsense.learning.mining import false_alarms, look_alikes
 from pointsense.learning.run_folder import (
     FEATURES,
     finish_run,
@@ -149,6 +149,7 @@ def train(
     torch.manual_seed(seed)
     network = build_network(config, contract.channels, len(classes))
     training = Training(fabric, network, fields, config, seed, classes=len(classes), cache=out / FEATURES)
+    training.crops.alarms = look_alikes(fields, config)
     detector = Detector(training.averaged, config, contract, classes, dataset.um_per_px, device=fabric.device)
     if isinstance(network, ProjectionNetwork):
         _ = detector.halo  # says at once if the backbone cannot be tiled
@@ -197,7 +198,8 @@ def _second_look(
     training, detector = course.training, course.detector
     assert isinstance(detector.network, ProjectionNetwork)
     config, contract = training.config, detector.contract
-    alarms = false_alarms(detector.network, training.crops.fields, config, detector.device)
+    first = training.crops.fields
+    alarms = [*look_alikes(first, config), *false_alarms(detector.network, first, config, detector.device)]
     fields = _fields(samples, [_read(sample) for sample in samples], contract, 1.0, names)
     limit = math.inf if time_limit is None else max(60 * time_limit - course.seconds, 1.0)
 
@@ -242,6 +244,7 @@ def _fields(
             rescaled(torch.from_numpy(contract.apply(image, sample.name)), scale).half(),
             to_working(sample.points, factors(image.shape, scale)),
             sample.labels(names),
+            to_working(sample.look_alikes, factors(image.shape, scale)),
         )
         for sample, image in zip(samples, images, strict=True)
     ]

@@ -43,7 +43,7 @@ def false_alarms(
     device : torch.device
     """
     reach = 1.5 * config.radius * config.scale
-    certain = 1.0 if config.target == "heatmap" else 1 / (4 * np.pi * BLUR**2)
+    certain = _certain(config)
     alarms: list[Alarm] = []
     for number, field in enumerate(fields):
         places, heights = _peaks(network, field.image, config, device, LEAST * certain)
@@ -54,6 +54,20 @@ def false_alarms(
             Alarm(number, float(y), float(x), float(h)) for (y, x), h in zip(places, heights, strict=True)
         ]
     return alarms
+
+
+def look_alikes(fields: Sequence[Field], config: Config) -> list[Alarm]:
+    """What the fields' annotators marked as no object, each as sure an alarm as there is."""
+    return [
+        Alarm(number, float(y), float(x), _certain(config))
+        for number, field in enumerate(fields)
+        for y, x in field.look_alikes
+    ]
+
+
+def _certain(config: Config) -> float:
+    """Height of the smoothed peak of an object that the network is sure of."""
+    return 1.0 if config.target == "heatmap" else 1 / (4 * np.pi * BLUR**2)
 
 
 def _peaks(

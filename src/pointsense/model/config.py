@@ -102,7 +102,8 @@ class Config(BaseModel):
         0.0,
         ge=0,
         le=1,
-        description="share of the other crops around false alarms, mined at each check (random)",
+        description="share of the other crops around false alarms, mined at each check (random); 0: none, or a half "
+        "around look-alikes where the data mark some",
     )
     flips: bool = True
     zoom: float = Field(

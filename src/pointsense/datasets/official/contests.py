@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pointsense.datasets.dataset import LOOK_ALIKE
 from pointsense.datasets.official.source import (
     Record,
     Source,
@@ -18,7 +19,7 @@ from pointsense.datasets.official.source import (
 )
 from pointsense.errors import DataError
 
-MITOSIS, LOOK_ALIKE = "mitosis", "look-alike"
+MITOSIS = "mitosis"
 
 SCANNERS = {"A": 0.2456, "H": 0.2273}
 """um a pixel of the Aperio and of the Hamamatsu scanner of both contests of 2012 and 2014."""
