@@ -416,25 +416,26 @@ def data_base(path, kind, slides):
 
 
 def test_agreement_of_two_labellings(cli, one_error, tmp_path):  # noqa: F811
-    assert "lacks TUPAC_stitched.sqlite and" in one_error("reproduce", "agreement", "--data", tmp_path)[1]
+    where = ("--data", tmp_path, "-o", tmp_path / "out")
+    assert "lacks TUPAC_stitched.sqlite and" in one_error("reproduce", "agreement", *where)[1]
     # Of two points within reach of one, one is a pair; 31 px is too far.
     data_base(tmp_path / ORIGINAL, "Mitosis", {"01.tif": [(100, 50), (300, 300)], "02.tif": []})
     data_base(tmp_path / ALTERNATIVE, "Mitose", {"01.tif": [(100, 60), (100, 40), (331, 300)], "02.tif": []})
-    code, said, _ = cli("reproduce", "agreement", "--data", tmp_path, "--json", tmp_path / "a.json")
+    code, said, _ = cli("reproduce", "agreement", *where)
     assert (code, said.splitlines()[-1]) == (0, "F1 0.400")
-    overall = json.loads((tmp_path / "a.json").read_text())["overall"]
+    overall = json.loads((tmp_path / "out" / "agreement.json").read_text())["overall"]
     assert [overall[key] for key in ("images", "true_positives", "false_positives", "false_negatives")] == [
         2,
         1,
         2,
         1,
     ]
-    assert "unknown experiment 'table9'" in one_error("reproduce", "table9", "--data", tmp_path)[1]
+    assert "unknown experiment 'table9'" in one_error("reproduce", "table9", *where)[1]
     (tmp_path / ALTERNATIVE).unlink()
     data_base(tmp_path / ALTERNATIVE, "Mitose", {"01.tif": []})
-    assert "alone has 02.tif" in one_error("reproduce", "agreement", "--data", tmp_path)[1]
+    assert "alone has 02.tif" in one_error("reproduce", "agreement", *where)[1]
     (tmp_path / ALTERNATIVE).write_text("no data base, but as long as the mark of one is")
-    assert "is not a data base of SlideRunner" in one_error("reproduce", "agreement", "--data", tmp_path)[1]
+    assert "is not a data base of SlideRunner" in one_error("reproduce", "agreement", *where)[1]
 
 
 DATA = os.environ.get("POINTSENSE_DATA")

@@ -9,9 +9,12 @@ import typer
 
 from pointsense.cli.options import (
     Data,
+    Images,
     Out,
     Overwrite,
+    PixelSize,
     Radius,
+    Scale,
     SplitFile,
     ValFold,
 )
@@ -46,15 +49,9 @@ def convert(
         ),
     ],
     out: Out,
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the images are, if elsewhere.")
-    ] = None,
-    scale: Annotated[
-        float, typer.Option(help="Size of the images in sizes of the labelled ones: 0.5 for shrunken copies.")
-    ] = 1.0,
-    um_per_px: Annotated[
-        float | None, typer.Option(metavar="UM", help="Pixel size, where it is not that of the download.")
-    ] = None,
+    images: Images = None,
+    scale: Scale = 1.0,
+    um_per_px: PixelSize = None,
     link: Annotated[bool, typer.Option("--link", help="Link to the images instead of copying them.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -62,21 +59,18 @@ def convert(
     from collections import Counter
 
     from pointsense.datasets.convert import write_dataset
-    from pointsense.datasets.official import read_official
-    from pointsense.errors import DataError, UsageError
+    from pointsense.datasets.official import read_sound
+    from pointsense.errors import UsageError
     from pointsense.writing import claim_folder
 
     claim_folder(out, overwrite=overwrite)
     if {source.resolve(), (images or source).resolve()} & {out.resolve(), *out.resolve().parents}:
         raise UsageError(f"--out {out} lies in the folder that is read; give another")
-    reading = read_official(name, source, images=images, scale=scale, um_per_px=um_per_px)
-    if reading.problems:
-        more = len(reading.problems) - 1
-        raise DataError(reading.problems[0] + f" (and {more} more)" * (more > 0))
-    for note in reading.notes:
+    dataset, notes = read_sound(name, source, images=images, scale=scale, um_per_px=um_per_px)
+    for note in notes:
         print(f"note: {note}")
-    write_dataset(reading.dataset, out, link=link, overwrite=overwrite)
-    samples = reading.dataset.samples
+    write_dataset(dataset, out, link=link, overwrite=overwrite)
+    samples = dataset.samples
     kinds = Counter(kind for sample in samples for kind in sample.classes)
     listed = ", ".join(f"{count} {kind or 'points'}" for kind, count in sorted(kinds.items())) or "no points"
     print(f"{counted(len(samples), 'image')}, {listed}: {out}")

@@ -59,6 +59,16 @@ MaxTrainImages = Annotated[
 TimeLimit = Annotated[
     float | None, typer.Option(min=0.01, metavar="MIN", help="Stop each training after so many minutes.")
 ]
+Images = Annotated[
+    Path | None, typer.Option("--images", metavar="DIR", help="Where the images are, if not below DIR.")
+]
+Scale = Annotated[
+    float, typer.Option(help="Size of the images in sizes of the labelled ones: 0.5 for shrunken copies.")
+]
+PixelSize = Annotated[
+    float | None,
+    typer.Option("--um-per-px", metavar="UM", help="Pixel size, where it is not that of the download."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Threshold = Annotated[
     list[str] | None,

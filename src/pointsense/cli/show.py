@@ -9,9 +9,15 @@ import typer
 
 from pointsense import __version__
 from pointsense.cli.options import (
+    Device,
+    Images,
     Out,
     Overwrite,
+    PixelSize,
+    Scale,
     Seed,
+    Settings,
+    Weights,
 )
 
 
@@ -46,27 +52,72 @@ def demo(out: Out, seed: Seed = 0, overwrite: Overwrite = False) -> None:
 
 def reproduce(
     experiment: Annotated[
-        str, typer.Argument(metavar="EXPERIMENT", help="agreement: of two labellings of TUPAC16.")
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="table2 to table7, of the paper; agreement, of two labellings of TUPAC16.",
+        ),
     ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the download.")],
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores to FILE.")
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Folder of the contest's data, as it is downloaded.")
+    ],
+    out: Out,
+    images: Images = None,
+    scale: Scale = 1.0,
+    um_per_px: PixelSize = None,
+    budget: Annotated[
+        float, typer.Option(min=0.01, metavar="MIN", help="Minutes of training, for all rows together.")
+    ] = 240,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A model of timm in place of each row's own.")
     ] = None,
+    weights: Weights = None,
+    set_: Settings = None,
+    seed: Seed = 0,
+    device: Device = "auto",
 ) -> None:
-    """Make what was published on a contest again, from its data."""
+    """Make what was published on a contest again, from its data; what is in --out is gone on with."""
     from rich.console import Console
 
     from pointsense.errors import UsageError
-    from pointsense.experiments import tupac16_agreement
+    from pointsense.experiments import tables, tupac16_agreement
+    from pointsense.experiments.published import TABLES
     from pointsense.writing import write_json
 
-    if experiment != "agreement":
-        raise UsageError(f"unknown experiment '{experiment}'; use agreement")
-    report = tupac16_agreement(data)
-    print(f"TUPAC16's alternative labels, scored against the original ones: {len(report.cases)} cases")
     console = Console()
-    console.width = max(console.width, 100)
-    console.print(report.as_table())
-    print(f"F1 {report.overall.f1:.3f}")
-    if json_file is not None:
-        write_json(json_file, {"experiment": experiment, "version": __version__} | report.to_dict())
+    if experiment == "agreement":
+        report = tupac16_agreement(data)
+        print(f"TUPAC16's alternative labels, scored against the original ones: {len(report.cases)} cases")
+        console.width = max(console.width, 100)
+        console.print(report.as_table())
+        print(f"F1 {report.overall.f1:.3f}")
+        write_json(out / "agreement.json", {"version": __version__} | report.to_dict())
+        return
+    if experiment not in TABLES:
+        raise UsageError(f"unknown experiment '{experiment}'; use {', '.join(TABLES)} or agreement")
+
+    from pointsense.datasets.official import read_sound
+    from pointsense.learning.progress import shown_progress
+    from pointsense.model.config import parse_settings
+
+    dataset, notes = read_sound(
+        TABLES[experiment].form, data, images=images, scale=scale, um_per_px=um_per_px
+    )
+    for note in notes:
+        print(f"note: {note}")
+    given = {"backbone": encoder, "weights": weights and str(weights)}
+    settings = {key: value for key, value in given.items() if value} | parse_settings(set_ or [])
+    with shown_progress(console) as report_progress:
+        text = tables.reproduce(
+            experiment,
+            dataset,
+            out,
+            minutes=budget,
+            encoder=settings,
+            seed=seed,
+            device=device,
+            report=report_progress,
+            told=lambda line: print(line, flush=True),
+        )
+    print(text)
+    print(f"{out / experiment}.md")

@@ -1,0 +1,103 @@
+"""Tables of the paper: what was printed, and our rows beside it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pointsense.datasets.dataset import Dataset, Sample
+from pointsense.datasets.official import FORMATS
+from pointsense.datasets.synthetic import draw_image
+from pointsense.evaluation.challenges import CHALLENGES
+from pointsense.experiments.published import TABLES
+from pointsense.experiments.tables import OURS, divided, systems
+from test_cli import cli, one_error  # noqa: F401  fixtures
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_published_rows_agree_with_themselves(name):
+    table = TABLES[name]
+    assert table.form in FORMATS
+    assert table.challenge in CHALLENGES
+    for row in table.rows:
+        if row.precision and row.recall:
+            f1 = 2 * row.precision * row.recall / (row.precision + row.recall)
+            assert row.f1 == pytest.approx(f1, abs=0.002)
+
+
+def test_the_papers_settings_are_the_tables():
+    configs = systems(TABLES["table5"], {"backbone": "unet", "pretrained": False})
+    assert list(configs) == list(OURS)
+    paper = configs["ECNNCS-2"]
+    assert (paper.measurements, paper.axes, paper.patch, paper.alpha) == (118, 25, 200, 1.4)
+    assert configs["CNNCS"].alpha == 0
+    assert configs["pointsense"].patch != 200
+    assert {config.backbone for config in configs.values()} == {"unet"}
+
+
+def test_images_are_held_back_by_group_unless_the_data_divide_them():
+    def sample(k, split):
+        return Sample(f"{k}.png", None, np.array([(1.0, 1.0)]), ("mitosis",), f"slide {k // 2}", split)
+
+    undivided = Dataset(None, tuple(sample(k, "train") for k in range(10)), {})
+    halves, words = divided(undivided)
+    assert not {one.group for one in halves.train} & {one.group for one in halves.val}
+    assert len(halves.val) == 2
+    assert words == f"a part of the training images (2 images, of {halves.val[0].group})"
+    official = Dataset(None, tuple(sample(k, "test" if k > 7 else "train") for k in range(10)), {})
+    halves, words = divided(official)
+    assert [one.name for one in halves.val] == ["8.png", "9.png"]
+    assert words.startswith("the data's test images (2 images, of slide 4")
+
+
+@pytest.fixture
+def contest(tmp_path):
+    """ICPR 2012's layout, of synthetic cells on five slides."""
+    for slide in range(5):
+        folder = tmp_path / "data" / f"A0{slide}_v2"
+        folder.mkdir(parents=True)
+        pixels, points = draw_image(96, seed=0, slide=slide, number=0)[:2]
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+        Image.fromarray(pixels).save(folder / f"A0{slide}_00.bmp")
+        (folder / f"A0{slide}_00.csv").write_text("".join(f"{x},{y}\n" for y, x in points))
+    return tmp_path / "data"
+
+
+def test_a_table_from_the_command_line(cli, contest, tmp_path):  # noqa: F811
+    small = ["pretrained=false", "steps=4", "batch=2", "patch=64", "checks=1", "look=0", "width=8", "axes=2"]
+    settings = [part for pair in [*small, "measurements=8"] for part in ("--set", pair)]
+    out = tmp_path / "out"
+    command = (
+        "reproduce",
+        "table2",
+        "--data",
+        contest,
+        "-o",
+        out,
+        "--encoder",
+        "unet",
+        "--device",
+        "cpu",
+        *settings,
+    )
+    assert cli(*command, "--um-per-px", 1)[0] == 0
+    page = (out / "table2.md").read_text()
+    assert "| ECNNCS-2 | published | 0.879 | 0.845 | 0.862 |" in page
+    assert "do not compare" in page
+    assert page.count("| ours |") == 4
+    assert "| F1 by group | CNNCS | ECNNCS-1 | ECNNCS-2 | pointsense |" in page
+    content = json.loads((out / "table2.json").read_text())
+    assert (content["radius_px"], content["protocol"]) == (5.0, "one-to-one")
+    assert {one["settings"]["backbone"] for one in content["ours"].values()} == {"unet"}
+    assert {one["steps"] for one in content["ours"].values()} == {4}
+    assert cli(*command, "--um-per-px", 1)[0] == 0  # all is there
+    assert (out / "table2.md").read_text() == page
+
+
+def test_mistakes(one_error, contest, tmp_path):  # noqa: F811
+    code, said = one_error("reproduce", "table9", "--data", contest, "-o", tmp_path / "out")
+    assert (code, "use table2, table3" in said) == (2, True)
+    code, said = one_error("reproduce", "table4", "--data", contest, "-o", tmp_path / "out")
+    assert (code, "is not mitos14: expected A03/mitosis" in said) == (1, True)
+    assert "mitos-atypia-14.grand-challenge.org" in said
