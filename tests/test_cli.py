@@ -644,6 +644,20 @@ def test_evaluate_against_another_detector(cli, one_error, two_images, tmp_path)
     assert "nowhere is not a folder" in one_error("evaluate", *arguments[:-1], tmp_path / "nowhere")[1]
 
 
+def test_evaluate_writes_a_page(cli, two_images, cells, run, tmp_path):
+    data, found = two_images
+    page = tmp_path / "page.html"
+    code, said, _ = cli("evaluate", data, "--predictions", found, "--radius", 3, "--report", page)
+    assert (code, f"report: {page}" in said) == (0, True)
+    text = page.read_text()
+    assert "False alarms of A, the surest first" in text
+    assert "a.png, y 25, x 35: score 0.20" in text
+    assert "b.png, y 9, x 9: no candidate" in text
+    assert "by the threshold" not in text  # it is not known which one the predictions reach
+    code, said, _ = cli("evaluate", cells, "--model", run, "--device", "cpu", "--report", page)
+    assert (code, "by the threshold" in page.read_text()) == (0, True)
+
+
 def test_predictions_of_the_whole_set(cli, two_images, tmp_path):
     data, found = two_images
     (tmp_path / "whole").mkdir()

@@ -126,6 +126,14 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores to FILE.")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Also write a page (HTML) of the scores, curves and worst mistakes.",
+        ),
+    ] = None,
 ) -> None:
     """Score a model, or points already found, on the val images of DATA."""
     from dataclasses import asdict
@@ -157,25 +165,30 @@ def evaluate(
         from pointsense.inference.detector import Detector
 
         detector = Detector.load(model, device=device)
+        least = detector.thresholds(least)
         of_model = {kind.name: kind.radius for kind in detector.classes}
         known = list(of_model)
         print(f"device: {detector.device}", flush=True)
     else:
         assert predictions is not None
-        found = found_by.found_in_folder(samples, data, predictions, threshold=least)
+        candidates = found_by.found_in_folder(samples, data, predictions)
+        found = found_by.above(candidates, least)
         known = found_by.class_names_of(found)
     names = found_by.classes_of(dataset, known, class_names or [])
     radii = radii_of_classes(dataset, names, radius or [], of_model)
     print(f"{len(samples)} {split} images; match radius {listed(radii)}", flush=True)
     if model is not None:
-        found = found_by.found_by_model(samples, detector, threshold=least, diameter=px, tile=tile)
+        candidates = found_by.found_by_model(samples, detector, threshold={"": 0.0}, diameter=px, tile=tile)
+        found = found_by.above(candidates, least)
     console = Console()
     console.width = max(console.width, 100)
-    reports, differences = {}, {}
+    reports, differences, everything = {}, {}, {}
     for name, (px, _) in radii.items():
         of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)
-        cases = found_by.cases_of(of_class, found, name if len(of_model) != 1 else "")
+        whose = name if len(of_model) != 1 else ""
+        cases = found_by.cases_of(of_class, found, whose)
         reports[name] = evaluation.evaluate(cases, px, protocol=rule)
+        everything[name] = found_by.cases_of(of_class, candidates, whose)
         if name:
             console.print(f"class {name}")
         console.print(reports[name].as_table())
@@ -185,6 +198,18 @@ def evaluate(
             print(f"{differences[name].words(str(against))}\n")
     for name, report in reports.items():
         print(f"F1{f' of {name}' if len(radii) > 1 else ''} {report.overall.f1:.3f}")
+    if page is not None:
+        from pointsense.images import read_image
+        from pointsense.reporting.mistakes import Part, write_mistakes
+
+        paths = {sample.name: sample.path for sample in samples}
+        parts = []
+        for name, report in reports.items():
+            own = least.get(name, least.get("", min(least.values(), default=None)))
+            parts.append(Part(name, report, everything[name], own))
+        title = f"{model or predictions} on {split} of {data}"
+        write_mistakes(page, title, parts, lambda name: read_image(paths[name]))
+        print(f"report: {page}")
     if json_file is not None:
         what = {
             "data": str(data),

@@ -103,13 +103,14 @@ def found_by_model(
     return found
 
 
-def found_in_folder(
-    samples: Sequence[Sample],
-    root: Path | str,
-    folder: Path | str,
-    *,
-    threshold: Mapping[str, float] | None = None,
-) -> Found:
+def above(found: Found, threshold: Mapping[str, float]) -> Found:
+    """The detections that reach the threshold of their class, see `Detections.above`; all where there is none."""
+    if not threshold:
+        return found
+    return {name: one if one is None else one.above(threshold) for name, one in found.items()}
+
+
+def found_in_folder(samples: Sequence[Sample], root: Path | str, folder: Path | str) -> Found:
     """The points of one CSV an image, as `pointsense predict` writes them, for the samples of the set `root`.
 
     The CSV of `images/sub/a.png` is `sub/a.csv`, or `images/sub/a.csv` where the whole set was predicted at
@@ -128,10 +129,7 @@ def found_in_folder(
     found: Found = {}
     for sample in samples:
         path = _table_of(sample, Path(root), folder)
-        detections = None if path is None else Detections.read_csv(path)
-        if detections is not None and threshold:
-            detections = detections.above(threshold)
-        found[sample.name] = detections
+        found[sample.name] = None if path is None else Detections.read_csv(path)
     missing = [name for name, detections in found.items() if detections is None]
     if len(missing) == len(samples):
         expected = Path(missing[0]).with_suffix("").as_posix() + ".csv"

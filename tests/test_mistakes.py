@@ -1,0 +1,79 @@
+"""The page of the worst mistakes: which come first, and what is seen around them."""
+
+import re
+
+import numpy as np
+import pytest
+
+from pointsense.evaluation.report import Case, evaluate
+from pointsense.reporting import mistakes
+from pointsense.reporting.mistakes import MOST, Part, write_mistakes
+
+RADIUS, THRESHOLD = 5.0, 0.5
+
+
+def part(cases):
+    return Part("", evaluate(cases, RADIUS, threshold=THRESHOLD), cases, THRESHOLD)
+
+
+def page_of(tmp_path, cases, read=lambda _: np.zeros((200, 300, 3), np.uint8)):
+    write_mistakes(tmp_path / "page.html", "a title", [part(cases)], read)
+    return (tmp_path / "page.html").read_text()
+
+
+def test_the_surest_alarms_and_the_blindest_misses_come_first(tmp_path):
+    a = Case(
+        "a.png",
+        None,
+        np.array([(20.0, 20.0), (100.0, 100.0), (150.0, 250.0)]),
+        np.array([(20.0, 21.0), (101.0, 100.0), (60.0, 60.0)]),
+        np.array([0.9, 0.4, 0.6]),
+    )
+    b = Case("b.png", None, np.zeros((0, 2)), np.array([(30.0, 40.0)]), np.array([0.8]))
+    captions = re.findall("<figcaption>([^<]+)", page_of(tmp_path, [a, b]))
+    assert captions == [
+        "On these images, by the threshold.",
+        "b.png, y 30, x 40: score 0.80",
+        "a.png, y 60, x 60: score 0.60",
+        "a.png, y 150, x 250: no candidate",
+        "a.png, y 100, x 100: best candidate 0.40",
+    ]
+
+
+def test_there_are_not_too_many(tmp_path):
+    places = np.array([(10.0 + 30 * i, 10.0 + 30 * j) for i in range(6) for j in range(9)])
+    case = Case("a.png", None, np.zeros((0, 2)), places, np.linspace(0.5, 1, len(places)))
+    captions = re.findall("<figcaption>([^<]+)", page_of(tmp_path, [case]))
+    assert len(captions) == MOST
+    assert captions[0].endswith("score 1.00")
+
+
+@pytest.mark.parametrize("middle", [(0.0, 0.0), (100.0, 100.0), (199.0, 299.0)])
+def test_a_picture_holds_its_surroundings(monkeypatch, middle):
+    """What is drawn are the parts of the match whose ends are in the crop, on their pixels."""
+    drawn = {}
+
+    def draw(crop, detections, truth, match, *, radius):
+        drawn.update(crop=crop, detections=detections, truth=truth, match=match)
+
+    monkeypatch.setattr(mistakes, "draw_overlay", draw)
+    image = np.arange(200 * 300).reshape(200, 300, 1)
+    generator = np.random.default_rng(0)
+    truth = np.round(generator.uniform((0, 0), (199, 299), (300, 2)))
+    found = np.clip(truth[:200] + generator.integers(-4, 5, (200, 2)), 0, (199, 299))
+    found = np.concatenate([found, np.round(generator.uniform((0, 0), (199, 299), (100, 2)))])
+    case = Case("a.png", None, truth, found, np.ones(300))
+    [result] = evaluate([case], RADIUS).cases
+    mistakes._picture(image, case, result, np.array(middle), RADIUS)
+    crop, match = drawn["crop"][:, :, 0], drawn["match"]
+    first = crop[0, 0] // 300, crop[0, 0] % 300
+    assert np.abs(np.array(middle) - first).max() <= 30
+    for y, x in drawn["truth"].astype(int):
+        assert crop[y, x] == (y + first[0]) * 300 + x + first[1]
+    pairs = drawn["truth"][match.pairs[:, 0]] - drawn["detections"][match.pairs[:, 1]]
+    assert np.hypot(*pairs.T).max() <= RADIUS
+    whole = {tuple(place) for place in truth[result.match.missed]}
+    assert {tuple(place) for place in drawn["truth"][match.missed] + first} <= whole
+    alarms = {tuple(place) for place in found[result.match.false_alarms]}
+    assert {tuple(place) for place in drawn["detections"][match.false_alarms] + first} <= alarms
+    assert len(match.pairs)
