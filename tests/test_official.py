@@ -52,7 +52,6 @@ def points_of(reading):
 def test_icpr2012(tmp_path):
     image(tmp_path / "A00_v2" / "A00_00.bmp")
     image(tmp_path / "A00_v2" / "A00_01.bmp")
-    image(tmp_path / "H01_v2" / "H01_00.bmp")
     # Lines of unequal length, a comma at the end, and a file without a line.
     text(tmp_path / "A00_v2" / "A00_00.csv", "1,2,3,2,1,4,3,4\n10,20,12,20,\n")
     text(tmp_path / "A00_v2" / "A00_01.csv", "")
@@ -98,6 +97,18 @@ def test_mitos14(tmp_path):
     assert "0.2273 and 0.2456" in said
 
 
+def test_pixel_size_is_that_of_the_images_that_are_there(tmp_path):
+    for slide in ("A03", "H03"):
+        text(tmp_path / slide / "mitosis" / f"{slide}_00Aa_mitosis.csv", "1,1,1\n")
+    image(tmp_path / "A03" / "frames" / "x40" / "A03_00Aa.tiff")
+    text(tmp_path / "A03" / "mitosis" / "A03_00Ab_not_mitosis.csv", "1,1,1\n")
+    image(tmp_path / "A03" / "frames" / "x40" / "A03_00Ab.tiff")
+    reading = read_official("mitos14", tmp_path)
+    assert reading.dataset.um_per_px == 0.2456
+    assert reading.dataset.radius_px == {"mitosis": pytest.approx(8 / 0.2456, abs=1e-3)}
+    assert points_of(reading)["A03/frames/x40/A03_00Ab.tiff"] == {"look-alike": [[1.0, 1.0]]}
+
+
 @pytest.fixture
 def tupac(tmp_path):
     for part, case, field in ((1, "01", "01"), (1, "01", "02"), (2, "13", "01"), (3, "80", "01")):
@@ -136,10 +147,42 @@ def test_tupac16_alternative_has_look_alikes(tupac):
     assert found["mitoses_image_data_part_1/01/02.tif"] == {"look-alike": [[9.0, 8.0]]}
 
 
-def test_fields_of_one_number_in_several_cases_are_told_apart(tupac):
-    """Labels of 01/01 are never given to another case's 01."""
-    (tupac / "mitoses_image_data_part_1" / "01" / "01.tif").unlink()
-    assert all(not found for found in points_of(read_official("tupac16", tupac)).values())
+def test_two_images_of_one_case_are_not_guessed_between(tupac):
+    image(tupac / "test-image-data" / "01" / "01.tif")
+    with pytest.raises(DataError, match="two images of one case and field"):
+        read_official("tupac16", tupac)
+
+
+def test_labels_that_belong_to_no_image_are_a_problem(tupac):
+    only = tupac / "mitoses_image_data_part_2"
+    (only / "13" / "01.tif").rename(only / "13" / "7.tif")
+    reading = read_official("tupac16", tupac, images=only)
+    assert "no table belongs to any of 1 images" in reading.problems[0]
+
+
+def test_two_labellings_are_not_mixed(tupac):
+    for kind in ("mitoses", "nonmitoses"):
+        text(tupac / "TUPAC_AL" / f"{kind}_ground_truth" / "01" / "01.csv", "7,7\n")
+    found = points_of(read_official("tupac16-alternative", tupac))
+    assert found["mitoses_image_data_part_1/01/01.tif"] == {
+        "mitosis": [[7.0, 7.0]],
+        "look-alike": [[7.0, 7.0]],
+    }
+    found = points_of(read_official("tupac16", tupac))
+    assert found["mitoses_image_data_part_1/01/01.tif"]["mitosis"][0] == [3.0, 10.0]
+    (tupac / "mitoses_ground_truth").rename(tupac / "original")
+    (tupac / "original").rename(tupac / "x")
+    (tupac / "other").mkdir()
+    (tupac / "x").rename(tupac / "other" / "mitoses_ground_truth")
+    with pytest.raises(DataError, match="several folders hold labels"):
+        read_official("tupac16", tupac)
+
+
+def test_an_inner_blank_is_not_a_column(tupac):
+    text(tupac / "mitoses_ground_truth" / "01" / "01.csv", "3,,10\n20,5,\n")
+    reading = read_official("tupac16", tupac)
+    assert "line 1: found '3,,10'" in reading.problems[0]
+    assert points_of(reading)["mitoses_image_data_part_1/01/01.tif"] == {"mitosis": [[20.0, 5.0]]}
 
 
 def test_midog(tmp_path):
@@ -171,6 +214,14 @@ def test_midog(tmp_path):
     assert [sample.split for sample in reading.dataset.samples] == ["train", "test"]
     assert any("1 boxes have their centre outside" in note for note in reading.notes)
     assert any("1 images are not in datasets_xvalidation.csv" in note for note in reading.notes)
+    inner = read_official("midog", tmp_path / "databases", images=tmp_path / "images")
+    assert [sample.split for sample in inner.dataset.samples] == ["train", "test"]
+    text(tmp_path / "datasets_xvalidation.csv", "Slide;Dataset;Tumor\n1;training;a\n2;Validation;b\n")
+    assert [sample.split for sample in read_official("midog", tmp_path).dataset.samples] == ["train", "val"]
+    (tmp_path / "datasets_xvalidation.csv").unlink()
+    unlisted = read_official("midog", tmp_path)
+    assert list(points_of(unlisted)) == ["images/001.tiff"]  # the others may not be labelled
+    assert any("2 images have no annotation" in note for note in unlisted.notes)
     text(tmp_path / "databases" / "MIDOG++.json", "{}")
     with pytest.raises(DataError, match="not MIDOG's JSON"):
         read_official("midog", tmp_path)
@@ -300,6 +351,16 @@ def test_exports_come_back(name, write, tmp_path):
         ("voc", "a.xml", "<annotation><object/></annotation>", "where a coordinate should be"),
         ("voc", "a.xml", "<annotation>", "is not XML"),
         ("cvat", "a.xml", '<annotations><image name="a.png"><box xtl="1"/></image></annotations>', "'None' where"),
+        ("cvat", "a.xml", "<annotations><image/></annotations>", "None where the name of an image"),
+        ("cvat", "a.xml", '<annotations><image name="a.png"><points points="12"/></image></annotations>', "'' where"),
+        ("coco", "a.json", '{"images": [{"id": 1, "file_name": 7}], "annotations": []}', "7 where the name"),
+        ("coco", "a.json", '{"images": [], "annotations": ["x"]}', "not in COCO's format"),
+        (
+            "coco",
+            "a.json",
+            '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "bbox": [NaN, 1, 2, 3]}]}',
+            "'nan' where a coordinate",
+        ),
         ("napari", "a.csv", "index,axis-0,axis-1,axis-2\n0,1,2,3\n", "lie in a stack"),
         ("qupath", "a.geojson", "[]x", "is not GeoJSON"),
     ],
@@ -309,6 +370,83 @@ def test_broken_exports_are_told(name, file, content, said, tmp_path):
     text(tmp_path / file, content)
     with pytest.raises(DataError, match=said):
         read_official(name, tmp_path)
+
+
+def coco(folder, name, images, extra=()):
+    content = {
+        "images": [{"id": k, "file_name": file} for k, file in enumerate(images)],
+        "annotations": [{"image_id": k, "bbox": [9.5, 4.5, 2, 2]} for k in range(len(images))] + list(extra),
+    }
+    text(folder / name, json.dumps(content))
+
+
+def test_images_of_one_name_in_several_folders(tmp_path):
+    for name in ("c1/a.png", "c2/a.png", "c2/a.jpg"):
+        image(tmp_path / name)
+    coco(tmp_path, "a.json", ["c1/a.png", "c2/a.png"])
+    assert list(points_of(read_official("coco", tmp_path))) == ["c1/a.png", "c2/a.png"]
+    (tmp_path / "c1" / "a.png").unlink()
+    reading = read_official("coco", tmp_path)
+    assert list(points_of(reading)) == ["c2/a.png"]  # the labels of c1 are not given to it
+    assert any("1 of 2 labelled images are not below" in note for note in reading.notes)
+    (tmp_path / "c2" / "a.png").unlink()
+    coco(tmp_path, "a.json", ["c3/a.png", "c4/a.png"])
+    with pytest.raises(DataError, match="could both be of the image c2/a"):
+        read_official("coco", tmp_path)
+
+
+def test_labels_beside_their_images(tmp_path):
+    for folder in ("c1", "c2"):
+        image(tmp_path / folder / "a.png")
+        text(tmp_path / folder / "a.xml", "<annotation><filename>a.png</filename></annotation>")
+    assert list(points_of(read_official("voc", tmp_path))) == ["c1/a.png", "c2/a.png"]
+
+
+def test_vocs_own_folders(tmp_path):
+    image(tmp_path / "JPEGImages" / "a.jpg")
+    image(tmp_path / "SegmentationClass" / "a.png")
+    text(tmp_path / "Annotations" / "a.xml", "<annotation><filename>a.jpg</filename></annotation>")
+    assert list(points_of(read_official("voc", tmp_path))) == ["JPEGImages/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("instances_val2017", "val"), ("validation", "val"), ("latest", "train"), ("oval", "train"), ("Test-1", "test")],
+)  # fmt: skip
+def test_a_split_is_a_word_of_a_files_name(tmp_path, name, split):
+    image(tmp_path / "a.png")
+    coco(tmp_path, f"{name}.json", ["a.png"])
+    [sample] = read_official("coco", tmp_path).dataset.samples
+    assert sample.split == split
+
+
+def test_no_image_is_lost_between_splits(tmp_path):
+    for name in ("a.png", "b.png"):
+        image(tmp_path / name)
+    coco(tmp_path, "val.json", ["a.png"])
+    coco(tmp_path, "more.json", ["b.png"])
+    reading = read_official("coco", tmp_path)
+    assert [sample.split for sample in reading.dataset.samples] == ["val", "train"]
+    assert any("1 images are in no split" in note for note in reading.notes)
+
+
+def test_what_is_neither_point_nor_box_is_told(tmp_path):
+    image(tmp_path / "a.png")
+    coco(tmp_path, "a.json", ["a.png"], [{"image_id": 0, "bbox": [0, 0, 9, 9], "iscrowd": 1}])
+    reading = read_official("coco", tmp_path)
+    assert points_of(reading) == {"a.png": {"": [[5.0, 10.0]]}}
+    assert "1 annotations are marked as crowds" in reading.notes[0]
+    shapes = '<polygon points="1,1;2,2"/><ellipse/><polygon/>'
+    text(
+        tmp_path / "a.xml",
+        f'<annotations><image name="a.png" subset="Validation">{shapes}</image></annotations>',
+    )
+    reading = read_official("cvat", tmp_path)
+    assert reading.dataset.samples[0].split == "val"
+    assert [note[:38] for note in reading.notes] == [
+        "2 annotations are of the kind 'polygon",
+        "1 annotations are of the kind 'ellipse",
+    ]
 
 
 # --- all of them ---
@@ -336,7 +474,8 @@ def test_images_lie_elsewhere_in_another_format_and_size(tmp_path):
     assert points_of(reading) == {"A00_00.jpg": {"mitosis": [[9.25, 4.75]]}}
     assert reading.dataset.um_per_px == pytest.approx(2 * 0.2456)
     assert reading.dataset.radius_px["mitosis"] == pytest.approx(2.5 / 0.2456, abs=1e-3)
-    assert "scaled by 0.5" in reading.notes[0]
+    assert "scaled by 0.5" in reading.notes[-1]
+    assert "1 images were found by the end of their path" in reading.notes[0]
     other = read_official("icpr2012", labels, images=shrunk, um_per_px=0.5)
     assert points_of(other) == {"A00_00.jpg": {"mitosis": [[19.0, 10.0]]}}
     assert other.dataset.radius_px == {"mitosis": 10.0}
@@ -362,8 +501,65 @@ def test_convert_from_the_command_line(cli, one_error, tupac, tmp_path_factory):
     assert [sample.group for sample in dataset.samples] == ["01", "01", "13"]
     assert (dataset.um_per_px, dataset.radius_px) == (0.25, {"mitosis": 30.0})
     assert all(os.path.islink(sample.path) for sample in dataset.samples)
-    assert cli("convert", tupac, "--from", "amida13", "-o", out, "--overwrite")[0] == 0
+    (out / "dataset.json").write_text("of before")
+    assert cli("convert", tupac, "--from", "tupac16", "-o", out, "--overwrite")[0] == 0
+    assert not (out / "split.csv").exists()
     assert not any(os.path.islink(sample.path) for sample in load_dataset(out).samples)
+
+
+def test_convert_spares_the_users_images(one_error, tmp_path):  # noqa: F811
+    labels, out = tmp_path / "labels", tmp_path / "out"
+    path = image(out / "images" / "a.png")
+    before = path.read_bytes()
+    coco(labels, "a.json", ["a.png"])
+    command = (
+        "convert",
+        labels,
+        "--from",
+        "coco",
+        "--images",
+        out / "images",
+        "-o",
+        out,
+        "--overwrite",
+        "--link",
+    )
+    assert "lies in" in one_error(*command)[1]
+    assert (path.read_bytes(), path.is_symlink()) == (before, False)
+    image(tmp_path / "other" / "b.png")
+    coco(labels, "a.json", ["b.png"])
+    command = ("convert", labels, "--from", "coco", "--images", tmp_path / "other", "-o", out, "--overwrite")
+    assert "holds images that are not of this data set (1, first a.png)" in one_error(*command)[1]
+
+
+def test_look_alikes_go_through_a_conversion(cli, tupac, tmp_path_factory):  # noqa: F811
+    text(tupac / "nonmitoses_ground_truth" / "01" / "02.csv", "9,8\n")
+    out = tmp_path_factory.mktemp("converted")
+    assert cli("convert", tupac, "--from", "tupac16-alternative", "-o", out / "a")[0] == 0
+    dataset = load_dataset(out / "a")
+    assert (dataset.class_names, dataset.radius_px) == (("mitosis",), {"mitosis": 30.0})
+    assert [len(sample.look_alikes) for sample in dataset.samples] == [0, 1, 0]
+    assert "look-alike" not in cli("check", out / "a")[1]
+    write_dataset(dataset, out / "b")
+    assert (out / "b" / "points.csv").read_text() == (out / "a" / "points.csv").read_text()
+
+
+def test_a_look_alike_outside_is_told(cli, tupac):  # noqa: F811
+    text(tupac / "nonmitoses_ground_truth" / "01" / "02.csv", "90,8\n")
+    code, said, _ = cli("check", f"tupac16-alternative:{tupac}")
+    assert (code, "01/02.tif" in said, "outside" in said) == (1, True, True)
+
+
+def test_predictions_of_a_download_are_scored(cli, tupac, tmp_path_factory):  # noqa: F811
+    found = tmp_path_factory.mktemp("found")
+    text(found / "mitoses_image_data_part_1" / "01" / "01.csv", "y,x,class\n3,10,cell\n20,5,cell\n")
+    code, said, _ = cli(
+        "evaluate", f"tupac16:{tupac}", "--predictions", found, "--split", "train", "--radius", 3
+    )
+    assert (code, said.splitlines()[-1]) == (0, "F1 1.000")  # of one class all count, whatever it is called
+    arguments = ("--split", "train", "--class", "mitosis", "--against", found)
+    code, said, _ = cli("evaluate", f"tupac16:{tupac}", "--predictions", found, *arguments)
+    assert (code, "+0.000, 95% interval" in " ".join(said.split())) == (0, True)
 
 
 def test_convert_refuses(one_error, tupac, tmp_path_factory):  # noqa: F811

@@ -64,7 +64,8 @@ def convert(
     from pointsense.writing import claim_folder
 
     claim_folder(out, overwrite=overwrite)
-    if {source.resolve(), (images or source).resolve()} & {out.resolve(), *out.resolve().parents}:
+    read = {source.resolve(), (images or source).resolve()}
+    if read & {out.resolve(), *out.resolve().parents}:
         raise UsageError(f"--out {out} lies in the folder that is read; give another")
     dataset, notes = read_sound(name, source, images=images, scale=scale, um_per_px=um_per_px)
     for note in notes:

@@ -156,10 +156,10 @@ def evaluate(
     px = None if diameter is None else parse_diameter(diameter)
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
     rule, of_challenge = resolve(protocol, dataset)
-    if of_challenge and not radius:
-        radius = [f"{of_challenge:.6g}"]
+    if of_challenge and all("=" in one for one in radius or []):
+        radius = [f"{of_challenge:.6g}", *(radius or [])]
     samples = found_by.samples_of(dataset, split)
-    other = None if against is None else found_by.found_in_folder(samples, data, against)
+    other = None if against is None else found_by.found_in_folder(samples, against)
     of_model: dict[str, float] = {}
     if model is not None:
         from pointsense.inference.detector import Detector
@@ -171,7 +171,7 @@ def evaluate(
         print(f"device: {detector.device}", flush=True)
     else:
         assert predictions is not None
-        candidates = found_by.found_in_folder(samples, data, predictions)
+        candidates = found_by.found_in_folder(samples, predictions)
         found = found_by.above(candidates, least)
         known = found_by.class_names_of(found)
     names = found_by.classes_of(dataset, known, class_names or [])

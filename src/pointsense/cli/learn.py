@@ -156,6 +156,8 @@ def tune(
     except KeyboardInterrupt:
         fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
     finished = [row for row in rows if row["selection_f1"] is not None]
+    if not finished:
+        fail(f"error: no trial came to its end; the last one said: {rows[-1]['problem']}", 1)
     best = max(finished, key=lambda row: row["selection_f1"])
     print(
         f"best of {len(rows)}: trial {best['number']}, F1 {best['selection_f1']:.3f} on the selection images, which "

@@ -9,7 +9,9 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pointsense.datasets.dataset import Dataset
+from pointsense.datasets.dataset import LOOK_ALIKE, Dataset
+from pointsense.datasets.listing import find_images
+from pointsense.errors import UsageError
 from pointsense.writing import claim_folder, replacing, write_json, write_text
 
 
@@ -29,12 +31,21 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
     Raises
     ------
     UsageError
-        If `out` holds something and `overwrite` is not given.
+        If `out` holds something and `overwrite` is not given; if it holds images of the data set, or others.
     DataError
         If a file cannot be read or written; the tables are written last, so that a part is no data set.
     """
-    out = claim_folder(out, overwrite=overwrite)
-    samples = dataset.samples
+    out, samples = claim_folder(out, overwrite=overwrite), dataset.samples
+    if inner := [sample.path for sample in samples if out.resolve() in sample.path.resolve().parents]:
+        raise UsageError(f"the image {inner[0]} lies in {out}, which is to be written; give another --out")
+    written = {sample.name for sample in samples}
+    if stale := [name for name in find_images(out / "images") if name not in written]:
+        raise UsageError(
+            f"{out} holds images that are not of this data set ({len(stale)}, first {stale[0]}) and would become "
+            "empty ones of it; give another --out"
+        )
+    for name in ("split.csv", "groups.csv", "dataset.json"):
+        (out / name).unlink(missing_ok=True)
     for sample in samples:
         with replacing(out / "images" / sample.name) as temporary:
             if link:
@@ -51,7 +62,10 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
     rows = [
         (s.name, f"{y:.3f}", f"{x:.3f}", name)
         for s in samples
-        for (y, x), name in zip(s.points, s.classes, strict=True)
+        for (y, x), name in [
+            *zip(s.points, s.classes, strict=True),
+            *((p, LOOK_ALIKE) for p in s.look_alikes),
+        ]
     ]
     _write(out / "points.csv", ("image", "y", "x", "class"), rows)
 

@@ -151,7 +151,8 @@ def check_points_inside(sample: Sample, shape: tuple[int, ...]) -> None:
     DataError
         Naming the image, its size and the first such point.
     """
-    outside = sample.points[~points_inside(sample.points, shape)]
+    places = np.concatenate([sample.points, sample.look_alikes])
+    outside = places[~points_inside(places, shape)]
     if not len(outside):
         return
     count = "a point" if len(outside) == 1 else f"{len(outside)} points"

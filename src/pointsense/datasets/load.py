@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pointsense.datasets import folder, spotiflow
-from pointsense.datasets.dataset import Dataset, Reading, Sample
+from pointsense.datasets.dataset import LOOK_ALIKE, Dataset, Reading, Sample
 from pointsense.datasets.folder import image_name, unknown_images
 from pointsense.datasets.official import named, read_official
 from pointsense.errors import DataError, UsageError
@@ -179,6 +179,8 @@ def _by_image(reading: Reading, table: Table, value: Callable[[Row], str]) -> di
 
 def _set_look_alikes_apart(reading: Reading) -> Reading:
     _replace_samples(reading, Sample.with_look_alikes_apart)
+    radii = {name: px for name, px in reading.dataset.radius_px.items() if name != LOOK_ALIKE}
+    reading.dataset = replace(reading.dataset, radius_px=radii)
     return reading
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pointsense.datasets import Dataset, Sample, check_points_inside
+from pointsense.datasets.spotiflow import SPLITS
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation.report import Case
 from pointsense.images import read_image
@@ -110,8 +111,8 @@ def above(found: Found, threshold: Mapping[str, float]) -> Found:
     return {name: one if one is None else one.above(threshold) for name, one in found.items()}
 
 
-def found_in_folder(samples: Sequence[Sample], root: Path | str, folder: Path | str) -> Found:
-    """The points of one CSV an image, as `pointsense predict` writes them, for the samples of the set `root`.
+def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> Found:
+    """The points of one CSV an image, as `pointsense predict` writes them.
 
     The CSV of `images/sub/a.png` is `sub/a.csv`, or `images/sub/a.csv` where the whole set was predicted at
     once. An image without one counts as all missed, which is logged.
@@ -128,7 +129,7 @@ def found_in_folder(samples: Sequence[Sample], root: Path | str, folder: Path | 
         )
     found: Found = {}
     for sample in samples:
-        path = _table_of(sample, Path(root), folder)
+        path = _table_of(sample, folder)
         found[sample.name] = None if path is None else Detections.read_csv(path)
     missing = [name for name, detections in found.items() if detections is None]
     if len(missing) == len(samples):
@@ -154,9 +155,12 @@ def class_names_of(found: Found) -> list[str]:
 def cases_of(samples: Iterable[Sample], found: Found, class_name: str = "") -> list[Case]:
     """The samples with what was found on them, to be scored.
 
-    Of a `class_name`, detections of other classes are left out; those without a class count.
+    Of a `class_name`, detections of other classes are left out; those without a class count, and so do all where the
+    detector knows one class only, whatever it calls it.
     """
     cases = []
+    if len(class_names_of(found)) == 1:
+        class_name = ""
     for sample in samples:
         detections = found[sample.name]
         if detections is not None and class_name:
@@ -166,11 +170,11 @@ def cases_of(samples: Iterable[Sample], found: Found, class_name: str = "") -> l
     return cases
 
 
-def _table_of(sample: Sample, root: Path, folder: Path) -> Path | None:
-    whole = sample.path.relative_to(root).with_suffix("")
-    inner = Path(*whole.parts[1:])  # below images/, train/ or val/
-    for name in (inner, whole):
-        path = folder / name.with_name(name.name + ".csv")
+def _table_of(sample: Sample, folder: Path) -> Path | None:
+    name = Path(sample.name)
+    inner = [Path(*name.parts[1:])] if name.parts[0] in SPLITS else []  # of Spotiflow's layout
+    for one in (name, *inner, Path("images") / name):
+        path = folder / one.with_name(one.stem + ".csv")
         if path.is_file():
             return path
     return None

@@ -273,7 +273,7 @@ class PairedDifference:
         i = self.interval
         return (
             f"F1 minus that of {other}: {self.difference:+.3f}, 95% interval {i.low:+.3f} to {i.high:+.3f} (paired "
-            f"bootstrap over {i.unit_count} {i.units}); better in {self.share_better:.0%} of the resamplings"
+            f"bootstrap over {i.unit_count} {i.units}); strictly better in {self.share_better:.0%} of the resamplings"
         )
 
 

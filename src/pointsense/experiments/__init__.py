@@ -1,4 +1,4 @@
-"""What has been published on the contests, reproduced."""
+"""Experiments of many trainings: the paper's tables, its search, and how far experts agree."""
 
 from pointsense.experiments.agreement import tupac16_agreement
 

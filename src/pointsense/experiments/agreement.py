@@ -47,5 +47,8 @@ def tupac16_agreement(folder: Path | str) -> Report:
     if set(original) != set(alternative):
         alone = sorted(set(original) ^ set(alternative))
         raise DataError(f"one of the data bases of {folder} alone has {alone[0]}; download both again")
+    for name, of_slides in ((ORIGINAL, original), (ALTERNATIVE, alternative)):
+        if not any(map(len, of_slides.values())):
+            raise DataError(f"{folder / name} has no point of the class {MITOSES[name]}; download it again")
     cases = [Case(slide, None, truth, alternative[slide]) for slide, truth in sorted(original.items())]
     return evaluate(cases, RADIUS)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pointsense.datasets import Dataset
-from pointsense.errors import UsageError
+from pointsense.errors import DataError, UsageError
 from pointsense.learning.course import Progress
 from pointsense.learning.fit import train
 from pointsense.model.config import Config, override
 from pointsense.model.presets import fitted_to
-from pointsense.writing import write_json
+from pointsense.writing import replacing, write_json
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -26,8 +26,13 @@ JOURNAL, TRIALS = "journal.log", "trials.json"
 REACH = {"axes": 2.0, "measurements": 2.0, "beta": 8.0, "lam": 4.0, "alpha": 8.0, "bandwidth": 2.0}
 """How far from its value each setting is searched: so many times less, and more, alike in the logarithm."""
 
+LIMITS = ("max_train_images", "time_limit")
+"""Options of `train` that a search must not be gone on with another value of."""
+
 OF_PATCHES = ("lam", "bandwidth")
 """Settings that the projection head does not use."""
+
+STATES = {"COMPLETE": "finished", "PRUNED": "given up", "FAIL": "failed"}
 
 UNPRUNED = 4
 """Trials that run to their end before any is compared with their median."""
@@ -38,6 +43,8 @@ Told = Callable[[int, dict[str, Any], str], None]
 
 def searched(config: Config) -> list[str]:
     """The settings that are searched: those that the configuration makes use of."""
+    if config.target == "heatmap":  # it learns no code
+        return []
     unused = OF_PATCHES if config.head == "projection" else ()
     return [name for name in REACH if name not in unused and getattr(config, name) > 0]
 
@@ -57,8 +64,9 @@ def tune(
 ) -> list[dict[str, Any]]:
     """Train with the configuration as it is, then with random settings around it.
 
-    A trial is scored on its selection part, the same images of `train` in each; one that is below the median of the
-    others at a check is given up. What was killed goes on where it was, with the same draws.
+    A trial is scored on its selection part, the same images of `train` in each. One whose best score so far is below
+    the median of the finished ones' at the same check is given up. What was killed goes on where it was, with the same
+    draws; a trial whose training fails is told, and the search goes on.
 
     Parameters
     ----------
@@ -100,10 +108,15 @@ def tune(
     known = fitted_to(config, float(np.median(list(radius.values()))))
     if not searched(known):
         raise UsageError(f"the preset '{config.preset}' uses none of {', '.join(REACH)}: nothing to search")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file, expected a folder to write to; give another --out")
     if not resume and out.is_dir() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; use --resume to go on with its search, or give another --out")
+    if resume and not (out / JOURNAL).is_file():
+        raise UsageError(f"{out} holds no search to go on with ({JOURNAL} is not there); leave out --resume")
     out.mkdir(parents=True, exist_ok=True)
     journal = str(out / JOURNAL)
+    _without_half_a_line(out / JOURNAL)
     study = optuna.create_study(
         study_name="tune",
         storage=optuna.storages.JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal))),
@@ -111,7 +124,9 @@ def tune(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
         load_if_exists=True,
     )
-    _begin(study, {"settings": known.model_dump(), "radius": dict(radius), "seed": seed}, searched(known))
+    samples = [sample.name for sample in dataset.train]
+    request = {"settings": known.model_dump(), "radius": dict(radius), "seed": seed, "images": samples}
+    _begin(study, request | {"options": {name: options.get(name) for name in LIMITS}}, searched(known))
     while len(rows := _rows(study)) < trials:
         study.sampler = optuna.samplers.RandomSampler(seed=seed * 100_003 + len(rows))
         trial = study.ask()
@@ -134,6 +149,10 @@ def tune(
         except optuna.TrialPruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             outcome = "given up: below the median of the others"
+        except DataError as error:
+            outcome = f"failed: {error}"
+            trial.set_user_attr("problem", str(error))
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             study.tell(trial, metrics["selection"]["f1"])
             outcome = f"F1 {metrics['selection']['f1']:.3f} on the selection images"
@@ -186,7 +205,10 @@ def _watched(trial: Trial, report: Callable[[Progress], None] | None) -> Callabl
     """A report that ends a trial which is worse than the others were at the same check."""
     from optuna import TrialPruned
 
-    seen = 0
+    checks = {int(check): f1 for check, f1 in trial.user_attrs.get("checks", {}).items()}
+    for check, f1 in checks.items():  # of before a kill
+        trial.report(f1, check)
+    seen = max(checks, default=0)
 
     def watch(progress: Progress) -> None:
         if report:
@@ -195,6 +217,9 @@ def _watched(trial: Trial, report: Callable[[Progress], None] | None) -> Callabl
         if progress.checks > seen and progress.selection_f1 is not None:
             seen = progress.checks
             trial.report(progress.selection_f1, seen)
+            trial.set_user_attr(
+                "checks", {**trial.user_attrs.get("checks", {}), str(seen): progress.selection_f1}
+            )
             if trial.should_prune():
                 raise TrialPruned
 
@@ -210,11 +235,23 @@ def _rows(study: Study) -> list[dict[str, Any]]:
             "number": number,
             "folder": trial.user_attrs["folder"],
             "settings": trial.params,
-            "state": "finished" if trial.state == TrialState.COMPLETE else "given up",
+            "state": STATES[trial.state.name],
+            "problem": trial.user_attrs.get("problem"),
             "selection_f1": trial.value if trial.state == TrialState.COMPLETE else None,
             "checks": list(trial.intermediate_values.values()),
             "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
         }
 
-    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    ended = [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "problem" in trial.user_attrs
+    ]
     return [row(number, trial) for number, trial in enumerate(ended)]
+
+
+def _without_half_a_line(journal: Path) -> None:
+    """Cut off what a full disk, or the power, left of a journal's last line."""
+    if journal.is_file() and not (content := journal.read_bytes()).endswith(b"\n"):
+        with replacing(journal) as temporary:
+            temporary.write_bytes(content[: content.rfind(b"\n") + 1])

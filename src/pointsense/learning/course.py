@@ -15,7 +15,7 @@ from pointsense.errors import DataError
 from pointsense.inference.detector import Detector
 from pointsense.learning.checkpoint import write_checkpoint
 from pointsense.learning.crops import Alarm
-from pointsense.learning.mining import false_alarms, look_alikes
+from pointsense.learning.mining import known_alarms
 from pointsense.learning.run_folder import Checkpoint, Row, write_history
 from pointsense.learning.selection import Selection
 from pointsense.learning.training import Training
@@ -153,10 +153,9 @@ class Course:
     def _mine(self) -> None:
         """Find out where the averaged network raises false alarms on the images that are fitted."""
         network = self.training.averaged
-        if self.training.config.hard and isinstance(network, ProjectionNetwork):
+        if self.training.config.hard > 0 and isinstance(network, ProjectionNetwork):
             fields, config = self.training.crops.fields, self.training.config
-            mined = false_alarms(network, fields, config, self.detector.device)
-            self.state.alarms = [*look_alikes(fields, config), *mined]
+            self.state.alarms = known_alarms(network, fields, config, self.detector.device)
             self.training.crops.alarms = self.state.alarms
 
     def _close_row(self, f1: float | None = None) -> None:
@@ -183,4 +182,4 @@ class Course:
         f1s = [row["selection_f1"] for row in self.state.rows if row["selection_f1"] is not None]
         steps, loss = self.training.config.steps, self.window[-1]["loss"]
         f1 = f1s[-1] if f1s else None
-        return Progress(self.state.step, steps, loss, f1, self.seconds, left, checks=len(f1s))
+        return Progress(self.state.step, steps, loss, f1, self.seconds, left, checks=self.state.checks_done)

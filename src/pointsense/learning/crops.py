@@ -84,7 +84,7 @@ class Crops:
     """Draws the batches of a training run.
 
     "random" sampling takes crops anywhere, at least the share `positives` of them around a point, of each class
-    as often, and of the others the share `hard` (a half, unless told, where there are look-alikes) around one of the
+    as often, and of the others the share `hard` (unless told, a half where there are look-alikes) around one of the
     `alarms`, the higher ones more often; "grid" takes
     the paper's patches, side by side from the first pixel, empty ones too, in an order shuffled each epoch.
     """
@@ -99,7 +99,7 @@ class Crops:
         labels = np.concatenate([np.zeros(0, int), *(f.labels for f in self.fields)])
         self.members = [np.flatnonzero(labels == k) for k in range(classes) if np.any(labels == k)]
         marked = any(len(f.look_alikes) for f in self.fields)
-        self.hard = config.hard or (HARD if marked else 0.0)
+        self.hard = config.hard if config.hard >= 0 else HARD if marked else 0.0
         side = config.patch
         self.grid = [
             (number, top, left)

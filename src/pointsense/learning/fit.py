@@ -21,7 +21,7 @@ from pointsense.inference.detector import Detector, pick_device
 from pointsense.inference.scaling import factors, rescaled, to_working
 from pointsense.learning.course import Course, Progress, Report
 from pointsense.learning.crops import Field
-from pointsense.learning.mining import false_alarms, look_alikes
+from pointsense.learning.mining import known_alarms, look_alikes
 from pointsense.learning.run_folder import (
     FEATURES,
     finish_run,
@@ -198,8 +198,7 @@ def _second_look(
     training, detector = course.training, course.detector
     assert isinstance(detector.network, ProjectionNetwork)
     config, contract = training.config, detector.contract
-    first = training.crops.fields
-    alarms = [*look_alikes(first, config), *false_alarms(detector.network, first, config, detector.device)]
+    alarms = known_alarms(detector.network, training.crops.fields, config, detector.device)
     fields = _fields(samples, [_read(sample) for sample in samples], contract, 1.0, names)
     limit = math.inf if time_limit is None else max(60 * time_limit - course.seconds, 1.0)
 

@@ -56,6 +56,13 @@ def false_alarms(
     return alarms
 
 
+def known_alarms(
+    network: ProjectionNetwork, fields: Sequence[Field], config: Config, device: torch.device
+) -> list[Alarm]:
+    """What is marked as a look-alike, and the false alarms of a network; see `false_alarms`."""
+    return [*look_alikes(fields, config), *false_alarms(network, fields, config, device)]
+
+
 def look_alikes(fields: Sequence[Field], config: Config) -> list[Alarm]:
     """What the fields' annotators marked as no object, each as sure an alarm as there is."""
     return [

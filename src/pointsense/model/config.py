@@ -99,10 +99,10 @@ class Config(BaseModel):
         -1, ge=-1, description="px along the borders of crops where nothing is learned; -1: from the radius"
     )
     hard: float = Field(
-        0.0,
-        ge=0,
+        -1.0,
+        ge=-1,
         le=1,
-        description="share of the other crops around false alarms, mined at each check (random); 0: none, or a half "
+        description="share of the other crops around false alarms, mined at each check (random); -1: none, or a half "
         "around look-alikes where the data mark some",
     )
     flips: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ UNLABELLED = "unlabelled"
 def read_crchisto(source: Source) -> list[Record]:
     """`Detection/img1/img1_detection.mat`: `detection`, rows x, y from 1; the classes lie in `Classification/`."""
     records, moved = [], 0
+    unknown = UNLABELLED if (source.root / "Classification").is_dir() else ""
     for path in sorted(source.root.glob("Detection/*/*_detection.mat")):
         stem = path.parent.name
         points = _matlab_points(path)
@@ -27,13 +29,14 @@ def read_crchisto(source: Source) -> list[Record]:
         for table in sorted(source.root.glob(f"Classification/{stem}/{stem}_*.mat")):
             kind = table.stem.removeprefix(f"{stem}_")
             kinds |= {tuple(place): kind for place in _matlab_points(table).tolist()}
-        classes = tuple(kinds.get(tuple(place), UNLABELLED if kinds else "") for place in points.tolist())
-        if (name := source.images.find(stem)) is not None:
-            with Image.open(source.images.root / name) as image:
+        classes = tuple(kinds.get(tuple(place), unknown) for place in points.tolist())
+        record = Record(f"Detection/{stem}/{stem}", points, classes, um_per_px=UM_CRCHISTO)
+        if names := source.images.at(record) or source.images.ending(record):
+            with Image.open(source.images.root / names[0]) as image:
                 inside = np.clip(points, 0, np.array(image.size[::-1]) - 1.0)
             moved += int((inside != points).any(axis=1).sum())
-            points = inside
-        records.append(Record(f"Detection/{stem}/{stem}", points, classes, um_per_px=UM_CRCHISTO))
+            record = replace(record, points=inside)
+        records.append(record)
     if moved:
         source.notes.append(f"{moved} points lie outside of their image: moved to its border")
     return records

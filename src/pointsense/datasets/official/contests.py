@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from pointsense.datasets.official.source import (
     in_classes,
     number_rows,
     pairs,
+    read_json,
+    split_of,
 )
 from pointsense.errors import DataError
 
@@ -54,15 +55,18 @@ def read_icpr2012(source: Source) -> list[Record]:
 
 def read_mitos14(source: Source) -> list[Record]:
     """`A03/mitosis/A03_00Aa_mitosis.csv` and `..._not_mitosis.csv`: rows x, y, confidence, of x40 frames."""
-    records = []
+    tables: dict[tuple[str, str], dict[str, Path]] = {}
     for path in sorted(source.root.glob("[AH][0-9][0-9]/mitosis/*_mitosis.csv")):
-        if path.stem.endswith("_not_mitosis"):
-            continue
-        frame, slide = path.stem.removesuffix("_mitosis"), path.parts[-3]
-        parts = {MITOSIS: pairs(path, source.problems, order="xy")}
-        others = path.with_name(f"{frame}_not_mitosis.csv")
-        if others.is_file():
-            parts[LOOK_ALIKE] = pairs(others, source.problems, order="xy")
+        frame = path.stem.removesuffix("_mitosis")
+        kind = LOOK_ALIKE if frame.endswith("_not") else MITOSIS
+        tables.setdefault((path.parts[-3], frame.removesuffix("_not")), {})[kind] = path
+    records = []
+    for (slide, frame), of_frame in sorted(tables.items()):
+        parts = {
+            kind: pairs(of_frame[kind], source.problems, order="xy")
+            for kind in (MITOSIS, LOOK_ALIKE)
+            if kind in of_frame
+        }
         points, classes = in_classes(parts)
         records.append(
             Record(
@@ -94,48 +98,83 @@ def read_tupac16_alternative(source: Source) -> list[Record]:
 
 def _read_cases(source: Source, kinds: dict[str, str], cases: dict[str, tuple[int, int]]) -> list[Record]:
     """A record for each image of the cases: that a table is missing says that there is nothing."""
-    folders = {}
-    for kind, name in kinds.items():
-        found = [
-            path for path in (source.root / name, *sorted(source.root.glob(f"*/{name}"))) if path.is_dir()
-        ]
-        if not found:
-            return []
-        folders[kind] = found[0]
-    split_of = {number: split for split, (first, last) in cases.items() for number in range(first, last + 1)}
-    records: list[Record] = []
-    seen: set[Path] = set()
+    folder = _folder_with(source.root, list(kinds.values()))
+    if folder is None:
+        return []
+    tables = {
+        kind: {_numbers(path): path for path in sorted((folder / name).glob("*/*.csv"))}
+        for kind, name in kinds.items()
+    }
+    split_of_case = {
+        number: split for split, (first, last) in cases.items() for number in range(first, last + 1)
+    }
+    images: dict[tuple[int, int], str] = {}
     others = 0
     for name in source.images.names:
-        case, field = ("", *Path(name).with_suffix("").parts)[-2:]
-        if not case.isdigit() or int(case) not in split_of:
+        numbers = _numbers(Path(name))
+        if numbers is None or numbers[0] not in split_of_case:
             others += 1
-            continue
-        tables = {kind: folder / case / f"{field}.csv" for kind, folder in folders.items()}
-        seen.update(tables.values())
-        points, classes = in_classes(
-            {
-                kind: pairs(path, source.problems, order="yx") if path.is_file() else np.zeros((0, 2))
-                for kind, path in tables.items()
-            }
-        )
-        key = Path(name).with_suffix("").as_posix()
-        records.append(
-            Record(key, points, classes, group=case, split=split_of[int(case)], um_per_px=UM_X40, needed=2)
-        )
-    if not records:
+        elif numbers in images:
+            raise DataError(
+                f"{source.images.root} has two images of one case and field: {images[numbers]}, {name}; give the "
+                "folder of the labelled ones with --images"
+            )
+        else:
+            images[numbers] = name
+    if not images:
         raise DataError(
             f"no image of a labelled case below {source.images.root}; expected 01/01.tif and so on, in any folder: "
             "give that of the images with --images"
         )
     if others:
         source.notes.append(f"{others} images below {source.images.root} are of no labelled case: left out")
-    written = sorted(path for folder in folders.values() for path in folder.glob("*/*.csv"))
-    if alone := [path for path in written if path not in seen]:
+    alone = [
+        path for of_kind in tables.values() for numbers, path in of_kind.items() if numbers not in images
+    ]
+    if len(alone) == sum(map(len, tables.values())) > 0:
+        source.problems.append(
+            f"no table belongs to any of {len(images)} images, first {alone[0]}: give the labelled images with --images"
+        )
+    elif alone:
         source.notes.append(
             f"{len(alone)} tables have no image below {source.images.root}, first {alone[0]}: left out"
         )
+    records = []
+    for (case, number), name in images.items():
+        points, classes = in_classes(
+            {
+                kind: pairs(of_kind[case, number], source.problems, order="yx")
+                if (case, number) in of_kind
+                else np.zeros((0, 2))
+                for kind, of_kind in tables.items()
+            }
+        )
+        key, suffix = Path(name).with_suffix("").as_posix(), Path(name).suffix
+        split = split_of_case[case]
+        records.append(Record(key, points, classes, f"{case:02d}", split, UM_X40, suffix))
     return records
+
+
+def _folder_with(root: Path, names: list[str]) -> Path | None:
+    """The folder, `root` or one in it, that has all of these folders.
+
+    Raises
+    ------
+    DataError
+        If several in `root` have.
+    """
+    if all((root / name).is_dir() for name in names):
+        return root
+    found = [folder for folder in sorted(root.iterdir()) if all((folder / name).is_dir() for name in names)]
+    if len(found) > 1:
+        raise DataError(f"several folders hold labels: {found[0]}, {found[1]}; give the one to read")
+    return found[0] if found else None
+
+
+def _numbers(path: Path) -> tuple[int, int] | None:
+    """Case and field of `01/02.csv`, or None."""
+    case, number = path.parent.name, path.stem
+    return (int(case), int(number)) if case.isdigit() and number.isdigit() else None
 
 
 def read_midog(source: Source) -> list[Record]:
@@ -156,11 +195,10 @@ def read_midog(source: Source) -> list[Record]:
     splits = _midog_splits(source)
     records, moved, unlisted = [], 0, 0
     for number, (name, height, width) in sizes.items():
-        key = Path(name).with_suffix("").as_posix()
-        if splits and key.lstrip("0") not in splits:
+        key, rows = Path(name).with_suffix("").as_posix(), of_image[number]
+        if key.lstrip("0") not in splits if splits else not rows:
             unlisted += 1
             continue
-        rows = of_image[number]
         points = np.array([row[:2] for row in rows]).reshape(-1, 2)
         inside = np.clip(points, -0.5, np.array([height, width]) - 0.5)
         moved += int((inside != points).any(axis=1).sum())
@@ -176,32 +214,22 @@ def read_midog(source: Source) -> list[Record]:
     if moved:
         source.notes.append(f"{moved} boxes have their centre outside of the image: moved to its border")
     if unlisted:
-        source.notes.append(
-            f"{unlisted} images are not in datasets_xvalidation.csv, and not labelled: left out"
+        why = (
+            "are not in datasets_xvalidation.csv" if splits else "have no annotation, and may not be labelled"
         )
+        source.notes.append(f"{unlisted} images {why}: left out")
     return records
 
 
 def _midog_splits(source: Source) -> dict[str, str]:
-    path = source.root / "datasets_xvalidation.csv"
-    if not path.is_file():
+    name = "datasets_xvalidation.csv"
+    path = next((one for one in (source.root / name, source.root.parent / name) if one.is_file()), None)
+    if path is None:
         return {}
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file, delimiter=";"))
     if not rows or not {"Slide", "Dataset"} <= set(rows[0]):
         raise DataError(f"{path} lacks the columns Slide;Dataset; download it again")
-    return {row["Slide"].lstrip("0"): row["Dataset"].lower() for row in rows}
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises
-    ------
-    DataError
-        If it is none.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not JSON ({error}); download it again") from error
+    if strange := [row["Dataset"] for row in rows if not split_of(row["Dataset"])]:
+        raise DataError(f"{path}: Dataset is '{strange[0]}', expected train, validation or test")
+    return {row["Slide"].lstrip("0"): split_of(row["Dataset"]) for row in rows}

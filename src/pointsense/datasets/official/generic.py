@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pointsense.datasets.folder import read_points
-from pointsense.datasets.official.contests import read_json
-from pointsense.datasets.official.source import Record, Source
+from pointsense.datasets.official.source import Record, Source, read_json, split_of
 from pointsense.errors import DataError
 from pointsense.points import Detections
 from pointsense.tables import read_table
@@ -22,45 +22,64 @@ CORNER = 0.5
 Labelled = list[tuple[float, float, str]]
 
 
-def _record(key: str, labelled: Labelled, split: str = "") -> Record:
-    points = np.array([row[:2] for row in labelled]).reshape(-1, 2)
-    return Record(key, points, tuple(row[2] for row in labelled), split=split)
+def _record(source: Source, file: Path, name: Any, labelled: Labelled, split: str = "") -> Record:
+    """Of the image that `file` names.
 
-
-def _key(name: str) -> str:
-    return Path(name.replace("\\", "/")).with_suffix("").as_posix()
+    Raises
+    ------
+    DataError
+        If it names none.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise DataError(f"{file} has {name!r} where the name of an image should be; export it again")
+    image = Path(name.replace("\\", "/"))
+    folder = file.parent.relative_to(source.root).as_posix()
+    return Record(
+        image.with_suffix("").as_posix(),
+        np.array([row[:2] for row in labelled]).reshape(-1, 2),
+        tuple(row[2] for row in labelled),
+        split=split,
+        suffix=image.suffix,
+        folder="" if folder == "." else folder,
+    )
 
 
 def read_coco(source: Source) -> list[Record]:
     """`*.json` with images, annotations, categories: the key points that are marked, else the middle of the box.
 
-    A file whose name has train, val or test in it gives the split.
+    A file whose name has train, val or test as a word gives the split. What is marked as a crowd is left out.
     """
-    records = []
+    records, crowds = [], 0
     for path in sorted((*source.root.glob("*.json"), *source.root.glob("annotations/*.json"))):
         content = read_json(path)
         if not isinstance(content, dict) or not {"images", "annotations"} <= set(content):
             continue
-        split = next((name for name in ("train", "val", "test") if name in path.stem.lower()), "")
+        split = split_of(path.stem)
         try:
             names = {one["id"]: one["name"] for one in content.get("categories", [])}
             of_image: dict[Any, Labelled] = {one["id"]: [] for one in content["images"]}
             for one in content["annotations"]:
+                if one.get("iscrowd"):
+                    crowds += 1
+                    continue
                 name = names.get(one.get("category_id"), "")
-                of_image[one["image_id"]] += [(y, x, name) for y, x in _coco_points(one)]
+                of_image[one["image_id"]] += [(y, x, name) for y, x in _coco_points(path, one)]
             records += [
-                _record(_key(one["file_name"]), of_image[one["id"]], split) for one in content["images"]
+                _record(source, path, one["file_name"], of_image[one["id"]], split)
+                for one in content["images"]
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} is not in COCO's format: {error!r}; export it again") from error
+    if crowds:
+        source.notes.append(f"{crowds} annotations are marked as crowds: left out")
     return records
 
 
-def _coco_points(annotation: dict[str, Any]) -> list[tuple[float, float]]:
+def _coco_points(path: Path, annotation: dict[str, Any]) -> list[tuple[float, float]]:
     marked = np.reshape(annotation.get("keypoints") or [], (-1, 3))
     if len(marked := marked[marked[:, 2] > 0]):
-        return [(float(y), float(x)) for x, y, _ in marked]
-    x, y, width, height = map(float, annotation["bbox"])
+        return [(_number(path, y), _number(path, x)) for x, y, _ in marked]
+    x, y, width, height = (_number(path, number) for number in annotation["bbox"])
     return [(y + height / 2 - CORNER, x + width / 2 - CORNER)]
 
 
@@ -74,31 +93,37 @@ def read_voc(source: Source) -> list[Record]:
                 _number(path, one.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
             )
             labelled.append(((y1 + y2) / 2 - 1, (x1 + x2) / 2 - 1, one.findtext("name") or ""))
-        records.append(_record(_key(root.findtext("filename") or path.name), labelled))
+        records.append(_record(source, path, root.findtext("filename") or path.stem, labelled))
     return records
 
 
 def read_cvat(source: Source) -> list[Record]:
     """`annotations.xml` of "CVAT for images": points, and the middle of boxes."""
-    records = []
+    records, others = [], Counter[str]()
     for path, root in _trees(source, "annotations"):
         for image in root.iterfind("image"):
-            labelled = []
+            labelled: Labelled = []
             for one in image:
                 name = one.get("label") or ""
                 if one.tag == "points":
-                    places = [place.split(",") for place in (one.get("points") or "").split(";") if place]
+                    places = [
+                        place.partition(",")[::2] for place in (one.get("points") or "").split(";") if place
+                    ]
+                    labelled += [
+                        (_number(path, y) - CORNER, _number(path, x) - CORNER, name) for x, y in places
+                    ]
                 elif one.tag == "box":
-                    corners = [_number(path, one.get(side)) for side in ("xtl", "ytl", "xbr", "ybr")]
-                    places = [[str((corners[k] + corners[k + 2]) / 2) for k in (0, 1)]]
-                else:
-                    continue
-                labelled += [
-                    (_number(path, y) - CORNER, _number(path, x) - CORNER, name) for x, y, *_ in places
-                ]
-            split = (image.get("subset") or "").lower()
-            split = split if split in ("train", "val", "test") else ""
-            records.append(_record(_key(image.get("name") or ""), labelled, split))
+                    x1, y1, x2, y2 = (_number(path, one.get(side)) for side in ("xtl", "ytl", "xbr", "ybr"))
+                    labelled.append(((y1 + y2) / 2 - CORNER, (x1 + x2) / 2 - CORNER, name))
+                elif one.tag != "tag":
+                    others[one.tag] += 1
+            records.append(
+                _record(source, path, image.get("name"), labelled, split_of(image.get("subset") or ""))
+            )
+    for tag, count in others.items():
+        source.notes.append(
+            f"{count} annotations are of the kind '{tag}', neither points nor boxes: left out"
+        )
     return records
 
 
@@ -113,13 +138,13 @@ def _trees(source: Source, tag: str) -> Iterator[tuple[Path, ElementTree.Element
             yield path, root
 
 
-def _number(path: Path, text: str | None) -> float:
+def _number(path: Path, given: Any) -> float:
     try:
-        value = float(text or "")
-    except ValueError:
+        value = float(given)
+    except (TypeError, ValueError):
         value = np.nan
     if not np.isfinite(value):
-        raise DataError(f"{path} has '{text}' where a coordinate should be; export it again")
+        raise DataError(f"{path} has '{given}' where a coordinate should be; export it again")
     return value
 
 
@@ -134,10 +159,14 @@ def read_qupath(source: Source) -> list[Record]:
 
 
 def read_napari(source: Source) -> list[Record]:
-    """`a.csv` for the image `a`: index, axis-0, axis-1, as napari saves a layer of points."""
-    records = []
+    """`a.csv` for the image `a`: index, axis-0, axis-1, as napari saves points; other tables are left out."""
+    records, others = [], []
     for path in sorted(source.root.rglob("*.csv")):
-        table = read_table(path, ("y", "x"))
+        try:
+            table = read_table(path, ("y", "x"))
+        except DataError:
+            others.append(path.name)
+            continue
         if "axis-2" in table.columns:
             raise DataError(
                 f"{path} has three axes: its points lie in a stack; save those of one plane, with axis-0 and axis-1"
@@ -145,4 +174,6 @@ def read_napari(source: Source) -> list[Record]:
         points, classes = read_points(table.rows, source.problems)
         key = path.relative_to(source.root).with_suffix("").as_posix()
         records.append(Record(key, points, classes))
+    if records and others:
+        source.notes.append(f"{len(others)} tables without axis-0 and axis-1 are left out, first {others[0]}")
     return records

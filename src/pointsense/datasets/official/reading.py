@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pointsense.datasets.dataset import Dataset, Reading, Sample
+from pointsense.datasets.dataset import LOOK_ALIKE, Dataset, Reading, Sample
 from pointsense.datasets.official import cells, contests, generic
-from pointsense.datasets.official.source import Format, Images, Record, Source, without_doubles
+from pointsense.datasets.official.pairing import Images, paired
+from pointsense.datasets.official.source import Format, Record, Source, without_doubles
 from pointsense.errors import DataError, UsageError
 from pointsense.images import IMAGE_SUFFIXES
 
@@ -79,7 +80,7 @@ FORMATS = {
 def named(path: Path | str) -> tuple[str, Path] | None:
     """The format and the folder of NAME:DIR; None for a plain path."""
     name, colon, folder = str(path).partition(":")
-    return (name, Path(folder)) if colon and name in FORMATS else None
+    return (name, Path(folder).expanduser()) if colon and name in FORMATS else None
 
 
 def read_official(
@@ -133,20 +134,21 @@ def read_official(
     if not records:
         listed = ", ".join(sorted(entry.name for entry in root.iterdir())[:6]) or "nothing"
         raise DataError(f"{root} is not {name}: {_wanted(name)}; found {listed}")
-    samples = _samples(records, source, scale)
+    names = paired(records, there, source.notes)
+    samples = _samples(records, names, source, scale)
     if not samples:
         raise DataError(
             f"no image for any of {len(records)} labelled ones below {there.root}, first {records[0].key}; expected "
             f"files ending in {', '.join(IMAGE_SUFFIXES)}: give their folder with --images"
         )
-    size = um_per_px or _pixel_size(records, scale, source)
+    size = um_per_px or _pixel_size([records[k] for k in names], scale, source)
     if scale != 1:
         source.notes.append(f"points, pixel size and match radius are scaled by {scale:g}, as the images are")
     radius = form.radius_px and form.radius_px * scale
     if form.radius_um and size:
         radius = form.radius_um / size
-    names = sorted({kind for sample in samples for kind in sample.classes} or {""})
-    radii = {kind: round(radius, 3) for kind in names} if radius else {}
+    kinds = sorted({kind for sample in samples for kind in sample.classes} - {LOOK_ALIKE} or {""})
+    radii = {kind: round(radius, 3) for kind in kinds} if radius else {}
     return Reading(Dataset(root, tuple(samples), radii, size), source.problems, source.notes)
 
 
@@ -170,44 +172,42 @@ def _wanted(name: str) -> str:
     return f"expected {FORMATS[name].expected}" + (f". They are to be had from {obtain}" if obtain else "")
 
 
-def _samples(records: Sequence[Record], source: Source, scale: float) -> list[Sample]:
+def _samples(records: Sequence[Record], names: dict[int, str], source: Source, scale: float) -> list[Sample]:
     """The records whose image is there, by name; a record without one is a note."""
     divided = any(record.split for record in records)
-    samples: dict[str, Sample] = {}
-    alone, doubles = [], 0
-    for record in records:
-        name = source.images.find(record.key, record.needed)
-        if name is None:
-            alone.append(record.key)
-            continue
-        if name in samples:
-            source.problems.append(f"two sets of labels are for the image {name}, one of them {record.key}")
-            continue
+    samples, doubles, undivided = [], 0, 0
+    for k, name in names.items():
+        record = records[k]
         points, classes = without_doubles(record.points, record.classes)
         doubles += len(record.points) - len(points)
-        samples[name] = Sample(
-            name,
-            source.images.root / name,
-            (points + 0.5) * scale - 0.5,
-            classes,
-            group=record.group or name,
-            split=record.split if divided else "train",
+        undivided += divided and not record.split
+        samples.append(
+            Sample(
+                name,
+                source.images.root / name,
+                (points + 0.5) * scale - 0.5,
+                classes,
+                group=record.group or name,
+                split=record.split or "train",
+            )
         )
-    if alone:
+    if alone := [record.key for k, record in enumerate(records) if k not in names]:
         source.notes.append(
             f"{len(alone)} of {len(records)} labelled images are not below {source.images.root}, first {alone[0]}: "
             "left out"
         )
     if doubles:
         source.notes.append(f"{doubles} points occur twice: kept once")
-    return [samples[name] for name in sorted(samples)]
+    if undivided:
+        source.notes.append(f"{undivided} images are in no split, as others are: taken as train")
+    return sorted(samples, key=lambda sample: sample.name)
 
 
 def _pixel_size(records: Sequence[Record], scale: float, source: Source) -> float | None:
     sizes = sorted({record.um_per_px for record in records if record.um_per_px})
     if len(sizes) > 1:
         source.notes.append(
-            f"the images have pixels of {' and '.join(f'{size:g}' for size in sizes)} um; the match radius is for the "
-            "smaller ones: convert each scanner by itself"
+            f"the images have pixels of {' and '.join(f'{size:g}' for size in sizes)} um: pixel size and match radius "
+            "are of their mean; for those of one scanner give a folder of its images with --images"
         )
-    return round(sizes[0] / scale, 6) if sizes else None
+    return round(float(np.mean(sizes)) / scale, 6) if sizes else None

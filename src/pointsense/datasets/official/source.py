@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pointsense.datasets.listing import find_images
+from pointsense.datasets.official.pairing import Images
 from pointsense.errors import DataError
 
 Points = npt.NDArray[np.float64]
@@ -34,8 +37,10 @@ class Record:
         "train", "val" or "test" where the download divides its images, else "".
     um_per_px : float or None
         Pixel size where it is known.
-    needed : int
-        How many parts of the key's end tell images apart, where images lie in other folders.
+    suffix : str
+        That of the image where the labels name it.
+    folder : str
+        That of the labels, from which the key may start as well.
     """
 
     key: str
@@ -44,39 +49,8 @@ class Record:
     group: str = ""
     split: str = ""
     um_per_px: float | None = None
-    needed: int = 1
-
-
-class Images:
-    """The images below a folder, found by their path or by its end."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        self.names = find_images(root) if root.is_dir() else []
-        self._by_end: dict[str, list[str]] = {}
-        for name in self.names:
-            parts = Path(name).with_suffix("").as_posix().casefold().split("/")
-            for k in range(len(parts)):
-                self._by_end.setdefault("/".join(parts[k:]), []).append(name)
-
-    def find(self, key: str, needed: int = 1) -> str | None:
-        """The image whose path ends as `key` does, in as many parts as possible and at least in `needed`; None if none.
-
-        Raises
-        ------
-        DataError
-            If there are several.
-        """
-        parts = key.casefold().split("/")
-        for k in range(max(1, len(parts) - needed + 1)):
-            found = self._by_end.get("/".join(parts[k:]), [])
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise DataError(
-                    f"{self.root} has several images for {key}: {found[0]}, {found[1]}; keep one of them"
-                )
-        return None
+    suffix: str = ""
+    folder: str = ""
 
 
 @dataclass
@@ -113,7 +87,7 @@ class Format:
 
 
 def number_rows(path: Path, problems: list[str]) -> Iterator[list[float]]:
-    """The numbers of each line of a CSV file without a header; blank lines and cells are left out.
+    """The numbers of each line of a CSV file without a header; blank lines, and blanks at a line's end, are left out.
 
     A line that holds anything else is left out and told in `problems`.
     """
@@ -124,9 +98,10 @@ def number_rows(path: Path, problems: list[str]) -> Iterator[list[float]]:
         problems.append(f"cannot read {path}: {error}")
         return
     for number, cells in lines:
-        kept = [cell.strip() for cell in cells if cell.strip()]
+        while cells and not cells[-1].strip():
+            cells.pop()
         try:
-            values = [float(cell) for cell in kept]
+            values = [float(cell) for cell in cells]
         except ValueError:
             values = [math.nan]
         if not np.isfinite(values).all():
@@ -161,3 +136,24 @@ def in_classes(parts: dict[str, Points]) -> tuple[Points, tuple[str, ...]]:
     """The points of several classes, one after the other, and the class of each."""
     points = np.concatenate([np.zeros((0, 2)), *parts.values()])
     return points, tuple(name for name, part in parts.items() for _ in part)
+
+
+def split_of(name: str) -> str:
+    """The split that a file, or a column, names by one of its words; "" if none."""
+    words = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+    words |= {"test": "test", "testing": "test"}
+    return next((words[word] for word in re.split("[^a-z]+", name.lower()) if word in words), "")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises
+    ------
+    DataError
+        If it is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not JSON ({error}); download it again") from error
