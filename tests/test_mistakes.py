@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from pointsense.evaluation.report import Case, evaluate
+from pointsense.evaluation.report import Case, Part, evaluate
 from pointsense.reporting import mistakes
-from pointsense.reporting.mistakes import MOST, Part, write_mistakes
+from pointsense.reporting.mistakes import MOST, write_mistakes
 
 RADIUS, THRESHOLD = 5.0, 0.5
 

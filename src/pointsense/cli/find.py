@@ -145,6 +145,8 @@ def evaluate(
     from pointsense.errors import UsageError
     from pointsense.evaluation import predictions as found_by
     from pointsense.evaluation.challenges import resolve
+    from pointsense.evaluation.report import Part
+    from pointsense.images import read_image
     from pointsense.inference.folder import parse_diameter
     from pointsense.writing import write_json
 
@@ -182,46 +184,33 @@ def evaluate(
         found = found_by.above(candidates, least)
     console = Console()
     console.width = max(console.width, 100)
-    reports, differences, everything = {}, {}, {}
-    for name, (px, _) in radii.items():
+    what = {"data": str(data), "split": split, "source": str(model or predictions), "version": __version__}
+    scores, parts = {}, []
+    for name, (reach, _) in radii.items():
         of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)
         whose = name if len(of_model) != 1 else ""
-        cases = found_by.cases_of(of_class, found, whose)
-        reports[name] = evaluation.evaluate(cases, px, protocol=rule)
-        everything[name] = found_by.cases_of(of_class, candidates, whose)
+        report = evaluation.evaluate(found_by.cases_of(of_class, found, whose), reach, protocol=rule)
+        scores[name] = what | {"class": name} | report.to_dict()
+        own = least.get(name, least.get("", min(least.values(), default=None)))
+        parts.append(Part(name, report, found_by.cases_of(of_class, candidates, whose), own))
         if name:
             console.print(f"class {name}")
-        console.print(reports[name].as_table())
+        console.print(report.as_table())
         if other is not None:
-            others = evaluation.evaluate(found_by.cases_of(of_class, other, name), px, protocol=rule)
-            differences[name] = evaluation.paired_bootstrap(others, reports[name])
-            print(f"{differences[name].words(str(against))}\n")
-    for name, report in reports.items():
-        print(f"F1{f' of {name}' if len(radii) > 1 else ''} {report.overall.f1:.3f}")
+            others = evaluation.evaluate(found_by.cases_of(of_class, other, name), reach, protocol=rule)
+            difference = evaluation.paired_bootstrap(others, report)
+            scores[name]["difference"] = {"against": str(against), **asdict(difference)}
+            print(f"{difference.words(str(against))}\n")
+    for part in parts:
+        print(f"F1{f' of {part.name}' if len(radii) > 1 else ''} {part.report.overall.f1:.3f}")
     if page is not None:
-        from pointsense.images import read_image
-        from pointsense.reporting.mistakes import Part, write_mistakes
+        from pointsense.reporting.mistakes import write_mistakes
 
         paths = {sample.name: sample.path for sample in samples}
-        parts = []
-        for name, report in reports.items():
-            own = least.get(name, least.get("", min(least.values(), default=None)))
-            parts.append(Part(name, report, everything[name], own))
         title = f"{model or predictions} on {split} of {data}"
         write_mistakes(page, title, parts, lambda name: read_image(paths[name]))
         print(f"report: {page}")
     if json_file is not None:
-        what = {
-            "data": str(data),
-            "split": split,
-            "source": str(model or predictions),
-            "version": __version__,
-        }
-        scores = {}
-        for name, report in reports.items():
-            scores[name] = what | {"class": name} | report.to_dict()
-            if name in differences:
-                scores[name]["difference"] = {"against": str(against), **asdict(differences[name])}
         write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
 
 

@@ -199,6 +199,27 @@ class Report:
         return table
 
 
+@dataclass(frozen=True)
+class Part:
+    """A class that was scored.
+
+    Attributes
+    ----------
+    name : str
+        "" where there are no classes.
+    report : Report
+    candidates : sequence of Case
+        All that was found, below the threshold, too.
+    threshold : float or None
+        What the report's detections reach; None where it is not known.
+    """
+
+    name: str
+    report: Report
+    candidates: Sequence[Case]
+    threshold: float | None
+
+
 def evaluate(
     cases: Iterable[Case],
     radius: float,

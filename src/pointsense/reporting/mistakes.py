@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from pointsense.evaluation.match import Match
-from pointsense.evaluation.report import HEADER, Case, CaseResult, Report
+from pointsense.evaluation.report import HEADER, Case, CaseResult, Part
 from pointsense.evaluation.threshold import best_threshold
 from pointsense.reporting.curves import draw_threshold_curve
 from pointsense.reporting.overlay import draw_overlay
@@ -26,27 +26,6 @@ SEEN = 6.0
 
 ReadImage = Callable[[str], npt.NDArray[np.generic]]
 """From a case's name to its image (H, W, C)."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A class that was scored.
-
-    Attributes
-    ----------
-    name : str
-        "" where there are no classes.
-    report : Report
-    candidates : sequence of Case
-        All that was found, below the threshold, too.
-    threshold : float or None
-        What the report's detections reach; None where it is not known.
-    """
-
-    name: str
-    report: Report
-    candidates: Sequence[Case]
-    threshold: float | None
 
 
 def write_mistakes(path: Path, title: str, parts: Sequence[Part], read: ReadImage) -> None:
