@@ -656,6 +656,7 @@ def test_evaluate_writes_a_page(cli, two_images, cells, run, tmp_path):
     assert "by the threshold" not in text  # it is not known which one the predictions reach
     code, said, _ = cli("evaluate", cells, "--model", run, "--device", "cpu", "--report", page)
     assert (code, "by the threshold" in page.read_text()) == (0, True)
+    assert "The code of one window" in page.read_text()
 
 
 def test_predictions_of_the_whole_set(cli, two_images, tmp_path):

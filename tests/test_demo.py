@@ -10,6 +10,7 @@ from conftest import TINY
 from pointsense import demo
 from pointsense.cli import main
 from pointsense.demo import DemoResult, run_demo
+from pointsense.reporting.code_section import _window
 
 
 def test_files_page_and_scores(tmp_path):
@@ -62,12 +63,12 @@ def test_folder_in_use(tmp_path, capsys):
 )
 def test_window_inside(box, part):
     image = np.arange(6 * 7, dtype=np.uint8).reshape(6, 7, 1)
-    np.testing.assert_array_equal(demo._window(image, box), image[part])
+    np.testing.assert_array_equal(_window(image, box), image[part])
 
 
 def test_window_beyond_the_image_is_black():
     image = np.full((6, 7, 1), 9, np.uint8)
-    window = demo._window(image, (-2, 5, 8, 10))
+    window = _window(image, (-2, 5, 8, 10))
     assert window.shape == (10, 5, 1)
     assert window[2:8, :2].min() == 9
     assert window.sum() == 9 * 6 * 2

@@ -5,8 +5,13 @@ import re
 import numpy as np
 import pytest
 
+from pointsense.datasets import load_dataset
 from pointsense.evaluation.report import Case, Part, evaluate
+from pointsense.images import read_image
+from pointsense.inference.detector import Detector
+from pointsense.inference.explain import explain
 from pointsense.reporting import mistakes
+from pointsense.reporting.code_section import _densest
 from pointsense.reporting.mistakes import MOST, write_mistakes
 
 RADIUS, THRESHOLD = 5.0, 0.5
@@ -77,3 +82,22 @@ def test_a_picture_holds_its_surroundings(monkeypatch, middle):
     alarms = {tuple(place) for place in found[result.match.false_alarms]}
     assert {tuple(place) for place in drawn["detections"][match.false_alarms] + first} <= alarms
     assert len(match.pairs)
+
+
+@pytest.mark.parametrize("at", [(3.0, 4.0), (50.0, 20.0), (60.0, 90.0), (95.0, 95.0)])
+def test_the_window_to_explain_is_the_one_around_a_point(cells, run, at):
+    sample = load_dataset(cells).val[0]
+    view = explain(Detector.load(run, device="cpu"), read_image(sample.path), sample.points, at=np.array(at))
+    top, left, bottom, right = view["box"]
+    assert top <= at[0] < bottom
+    assert left <= at[1] < right
+    middle = np.array([(top + bottom) / 2, (left + right) / 2])
+    assert np.abs(middle - at).max() <= max(bottom - top, 40)
+    inside = np.all((sample.points >= (top, left)) & (sample.points < (bottom, right)), axis=1)
+    assert abs(len(view["truth"]) - inside.sum()) <= 2  # but for points at the very border
+
+
+def test_the_densest_place():
+    points = np.array([(0.0, 0.0), (50.0, 50.0), (52.0, 50.0), (53.0, 53.0), (90.0, 90.0)])
+    assert _densest(points, 5.0).tolist() == [50.0, 50.0]
+    assert _densest(np.zeros((0, 2)), 5.0) is None

@@ -19,13 +19,12 @@ from pointsense.evaluation.log_baseline import LogDetector, fit_log
 from pointsense.evaluation.report import HEADER
 from pointsense.images import read_image
 from pointsense.inference.detector import Detector
-from pointsense.inference.explain import explain
 from pointsense.learning import fit
 from pointsense.model.config import override
 from pointsense.model.presets import preset
 from pointsense.points import Detections
 from pointsense.reporting import Figure, Section, Table, draw_overlay, write_report
-from pointsense.reporting.code_figure import MOST_AXES, AxisView, draw_code
+from pointsense.reporting.code_section import code_section
 from pointsense.reporting.curves import draw_history, draw_threshold_curve
 from pointsense.writing import write_json
 
@@ -100,14 +99,14 @@ def run_demo(
     )
     write_json(out / "scores.json", {"pointsense": scores.to_dict(), "log": log_scores.to_dict()})
 
-    page = out / "report.html"
+    page, densest = out / "report.html", max(dataset.val, key=lambda sample: len(sample.points))
     write_report(
         page,
         "pointsense: a demo on synthetic cells",
         [
             _summary(dataset, metrics, scores, log_scores, blobs),
             _held_out(held_out, dataset, scores, log_scores),
-            _code(held_out, dataset, detector),
+            code_section(detector, held_out[densest.name], densest.points, densest.name),
             _training(out / "model", dataset, detector, metrics),
         ],
     )
@@ -194,41 +193,6 @@ def _held_out(images: dict[str, np.ndarray], dataset: Dataset, scores: Report, l
         f"detection within {RADIUS_PX:g} px of a cell counts as found, one cell each.",
         figures=figures,
     )
-
-
-def _code(images: dict[str, np.ndarray], dataset: Dataset, detector: Detector) -> Section:
-    """The paper's fig. 6 for the window with the most cells among those in the middle of the images."""
-    seen = {sample.name: explain(detector, images[sample.name], sample.points) for sample in dataset.val}
-    name = max(seen, key=lambda name: len(seen[name]["truth"]))
-    view = seen[name]
-    figure = draw_code(
-        _window(images[name], view["box"]),
-        view["truth"],
-        [AxisView(**axis) for axis in view["axes"][:: max(1, len(view["axes"]) // MOST_AXES)]],
-        view["candidates"],
-        view["candidate_axis"],
-        view["points"],
-    )
-    axes = len(view["axes"])
-    return Section(
-        "The code of one window",
-        f"Each of {axes} observation axes sees the points of a window as a sparse signal: a spike where a point "
-        "projects to. The code holds a few measurements x = D a of each signal; the network predicts them (left), and "
-        "recovery finds the sparse signals that explain them (right). Where the axes agree, there is a point.",
-        figures=[
-            Figure(figure, f"A window of {name}: votes of its axes, measurements and signals.", wide=True)
-        ],
-    )
-
-
-def _window(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """The part (top, left, bottom, right) of an image; black where it reaches beyond."""
-    top, left, bottom, right = box
-    inside = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    before = max(-top, 0), max(-left, 0)
-    window = np.zeros((bottom - top, right - left, image.shape[2]), image.dtype)
-    window[before[0] :, before[1] :][: inside.shape[0], : inside.shape[1]] = inside
-    return window
 
 
 def _training(run: Path, dataset: Dataset, detector: Detector, metrics: dict[str, Any]) -> Section:

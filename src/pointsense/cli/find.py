@@ -208,7 +208,13 @@ def evaluate(
 
         paths = {sample.name: sample.path for sample in samples}
         title = f"{model or predictions} on {split} of {data}"
-        write_mistakes(page, title, parts, lambda name: read_image(paths[name]))
+        more = []
+        if model is not None and detector.config.head == "projection" and detector.config.target == "code":
+            from pointsense.reporting.code_section import code_section
+
+            most = max(parts[0].candidates, key=lambda case: len(case.truth))
+            more = [code_section(detector, read_image(paths[most.name]), most.truth, most.name)]
+        write_mistakes(page, title, parts, lambda name: read_image(paths[name]), more)
         print(f"report: {page}")
     if json_file is not None:
         write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
 
 
-def explain(detector: Detector, image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, Any]:
-    """What the axes see, of the first class, in the window around the middle of an image: the paper's fig. 6.
+def explain(
+    detector: Detector,
+    image: npt.NDArray[Any],
+    truth: npt.NDArray[Any],
+    at: npt.NDArray[Any] | None = None,
+) -> dict[str, Any]:
+    """What the axes see, of the first class, in a window of an image: the paper's fig. 6.
 
     Parameters
     ----------
@@ -29,6 +34,8 @@ def explain(detector: Detector, image: npt.NDArray[Any], truth: npt.NDArray[Any]
     image : array, (H, W) or (H, W, C)
     truth : array, (N, 2)
         Annotated points in px of the image.
+    at : array, (2,), optional
+        (y, x) in px of the image; the window is the one around it, else that in the middle.
 
     Returns
     -------
@@ -51,6 +58,10 @@ def explain(detector: Detector, image: npt.NDArray[Any], truth: npt.NDArray[Any]
         config.stride,
     )
     i, j = lattice[0] // 2, lattice[1] // 2
+    if at is not None:
+        cell = to_working(np.asarray(at, float), factors(np.shape(image), config.scale)) / config.stride
+        nearest = np.round((cell + code.margin - (code.window - 1) / 2) / code.hop).astype(int)
+        i, j = (int(np.clip(k, 0, n - 1)) for k, n in zip(nearest, lattice, strict=True))
     true = code.signals(cells, torch.ones(len(cells), device=codes.device), lattice)
     seen = code.signals(measure.positions[certain], measure.masses[certain], lattice)
     k = i * lattice[1] + j

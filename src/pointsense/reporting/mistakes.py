@@ -28,8 +28,10 @@ ReadImage = Callable[[str], npt.NDArray[np.generic]]
 """From a case's name to its image (H, W, C)."""
 
 
-def write_mistakes(path: Path, title: str, parts: Sequence[Part], read: ReadImage) -> None:
-    """Write the page to `path`.
+def write_mistakes(
+    path: Path, title: str, parts: Sequence[Part], read: ReadImage, more: Sequence[Section] = ()
+) -> None:
+    """Write the page to `path`, with more sections at its end.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def write_mistakes(path: Path, title: str, parts: Sequence[Part], read: ReadImag
             Section(f"False alarms{of}, the surest first", figures=_alarms(part, read)),
             Section(f"Misses{of}, the blindest first", figures=_misses(part, read)),
         ]
-    write_report(path, title, sections)
+    write_report(path, title, [*sections, *more])
 
 
 def _alarms(part: Part, read: ReadImage) -> list[Figure]:
