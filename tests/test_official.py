@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ from pointsense.datasets import load_dataset
 from pointsense.datasets.convert import write_dataset
 from pointsense.datasets.official import FORMATS, named, read_official
 from pointsense.errors import DataError, UsageError
+from pointsense.evaluation.challenges import CHALLENGES
 from pointsense.experiments import tupac16_agreement
 from pointsense.experiments.agreement import ALTERNATIVE, ORIGINAL
 from pointsense.points import Detections
@@ -660,3 +662,13 @@ def test_official_files_agree_with_the_tables(name, folder, tolerance, images):
         assert sorted(other) == list(range(len(truth.points)))
         assert distance.max() <= tolerance
         assert list(sample.classes) == [truth.classes[k] for k in other]
+
+
+def test_help_and_docs_name_every_format_and_challenge(cli):  # noqa: F811
+    words = " ".join(cli("convert", "--help")[1].split())
+    page = (Path(__file__).parents[1] / "docs" / "data-layout.md").read_text()
+    for name in FORMATS:
+        assert re.search(rf"\b{name}\b", words)
+        assert f"`{name}`" in page
+    words = " ".join(cli("evaluate", "--help")[1].split())
+    assert all(re.search(rf"\b{name}\b", words) for name in CHALLENGES)
