@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from methods import ABLATED, METHODS, Method
+from pointsense.reporting.markdown import markdown
 from real_data import result_name
-from recovery_table import markdown
 from tasks import FAMILIES, TASKS
 
 MISSING = "missing"

@@ -26,6 +26,7 @@ from peers.frame import Frame, FramedFinder, read
 from peers.peer import Found, Problem, Trained, best_f1
 from pointsense.errors import UsageError
 from pointsense.inference.tiles import tiles
+from pointsense.learning.training import GIVEN_RATE
 from pointsense.model.backbone import DEEPEST, Normalise, TimmEncoder, build_timm
 from pointsense.model.config import Config, override
 
@@ -37,8 +38,8 @@ which are for eighty classes."""
 ANCHORS = (0.7, 1.0, 1.4)
 """Sides of the anchors at each cell, in boxes."""
 
-RATE, BACKBONE_RATE = 1e-3, 3e-4
-"""Peaks of the learning rate; the configured one where it is lower."""
+RATE = 1e-3
+"""Peak of the learning rate; the configured one where it is lower."""
 
 PROPOSALS = 6000
 """Most proposals of a tile, four times the nuclei of the densest image: nothing is cut off in silence."""
@@ -203,7 +204,7 @@ def fit(problem: Problem) -> Trained:
         If there are no such weights.
     """
     config = override(problem.config, {"learning_rate": min(problem.config.learning_rate, RATE)})
-    slow = min(config.backbone_learning_rate or BACKBONE_RATE, config.learning_rate)
+    slow = min(config.backbone_learning_rate or GIVEN_RATE, config.learning_rate)
     images, selected = read(problem.fit), read(problem.select)
     frame, box = Frame.of(problem, images), problem.working_box
     prepared = [frame.prepare(image) for image in selected]

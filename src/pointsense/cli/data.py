@@ -59,7 +59,7 @@ def convert(
     from collections import Counter
 
     from pointsense.datasets.convert import write_dataset
-    from pointsense.datasets.official import read_sound
+    from pointsense.datasets.official import read_official
     from pointsense.errors import UsageError
     from pointsense.writing import claim_folder
 
@@ -67,8 +67,9 @@ def convert(
     read = {source.resolve(), (images or source).resolve()}
     if read & {out.resolve(), *out.resolve().parents}:
         raise UsageError(f"--out {out} lies in the folder that is read; give another")
-    dataset, notes = read_sound(name, source, images=images, scale=scale, um_per_px=um_per_px)
-    for note in notes:
+    reading = read_official(name, source, images=images, scale=scale, um_per_px=um_per_px)
+    dataset = reading.sound()
+    for note in reading.notes:
         print(f"note: {note}")
     write_dataset(dataset, out, link=link, overwrite=overwrite)
     samples = dataset.samples

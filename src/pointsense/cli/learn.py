@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,33 +65,23 @@ def train(
         data, split_file, val_fold, class_names, each_class, radius, preset, config, set_, weights, diameter
     )
 
-    from rich.console import Console
-
-    from pointsense.inference.detector import pick_device
     from pointsense.learning import fit
-    from pointsense.learning.progress import shown_progress
 
-    console = Console()
-    print(f"device: {pick_device(device)}")
-    print(f"{len(dataset.train)} train images; match radius {listed(radii)}", flush=True)
-    try:
-        with shown_progress(console) as report:
-            metrics = fit.train(
-                dataset,
-                out,
-                settings,
-                radius={name: px for name, (px, _) in radii.items()},
-                selection_fraction=selection_fraction,
-                max_train_images=max_train_images,
-                time_limit=time_limit,
-                seed=seed,
-                device=device,
-                resume=resume,
-                overwrite=overwrite,
-                report=report,
-            )
-    except KeyboardInterrupt:
-        fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
+    with _shown(dataset, radii, device, out) as report:
+        metrics = fit.train(
+            dataset,
+            out,
+            settings,
+            radius={name: px for name, (px, _) in radii.items()},
+            selection_fraction=selection_fraction,
+            max_train_images=max_train_images,
+            time_limit=time_limit,
+            seed=seed,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            report=report,
+        )
     selection, code = metrics["selection"], metrics["code"]
     print(
         f"code: {code['numbers']} numbers for {code['cells']} cells of a window (ratio {code['ratio']:.2f})"
@@ -124,37 +116,27 @@ def tune(
         data, split_file, val_fold, class_names, each_class, radius, preset, None, set_, weights, None
     )
 
-    from rich.console import Console
-
     from pointsense.experiments.tune import tune as search
-    from pointsense.inference.detector import pick_device
-    from pointsense.learning.progress import shown_progress
-
-    print(f"device: {pick_device(device)}")
-    print(f"{len(dataset.train)} train images; match radius {listed(radii)}", flush=True)
 
     def told(number: int, drawn: dict[str, Any], outcome: str) -> None:
         said = outcome or ", ".join(f"{name} {value:.4g}" for name, value in drawn.items())
         print(f"trial {number}: {said}", flush=True)
 
-    try:
-        with shown_progress(Console()) as report:
-            rows = search(
-                dataset,
-                out,
-                settings,
-                radius={name: px for name, (px, _) in radii.items()},
-                trials=trials,
-                seed=seed,
-                resume=resume,
-                report=report,
-                told=told,
-                max_train_images=max_train_images,
-                time_limit=time_limit,
-                device=device,
-            )
-    except KeyboardInterrupt:
-        fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
+    with _shown(dataset, radii, device, out) as report:
+        rows = search(
+            dataset,
+            out,
+            settings,
+            radius={name: px for name, (px, _) in radii.items()},
+            trials=trials,
+            seed=seed,
+            resume=resume,
+            report=report,
+            told=told,
+            max_train_images=max_train_images,
+            time_limit=time_limit,
+            device=device,
+        )
     finished = [row for row in rows if row["selection_f1"] is not None]
     if not finished:
         fail(f"error: no trial came to its end; the last one said: {rows[-1]['problem']}", 1)
@@ -165,6 +147,24 @@ def tune(
     )
     for folder in dict.fromkeys([rows[0]["folder"], best["folder"]]):
         print(f"on the val images: pointsense evaluate {data} --model {out / folder}")
+
+
+@contextmanager
+def _shown(dataset: Any, radii: Any, device: str, out: Path) -> Iterator[Any]:
+    """Say what is learned from, and yield a `report` that shows the progress; who stops it is told how to go on."""
+    from rich.console import Console
+
+    from pointsense.inference.detector import pick_device
+    from pointsense.learning.progress import shown_progress
+
+    console = Console()
+    print(f"device: {pick_device(device)}")
+    print(f"{len(dataset.train)} train images; match radius {listed(radii)}", flush=True)
+    try:
+        with shown_progress(console) as report:
+            yield report
+    except KeyboardInterrupt:
+        fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
 
 
 def _task(

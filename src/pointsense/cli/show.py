@@ -96,14 +96,13 @@ def reproduce(
     if experiment not in TABLES:
         raise UsageError(f"unknown experiment '{experiment}'; use {', '.join(TABLES)} or agreement")
 
-    from pointsense.datasets.official import read_sound
+    from pointsense.datasets.official import read_official
     from pointsense.learning.progress import shown_progress
     from pointsense.model.config import parse_settings
 
-    dataset, notes = read_sound(
-        TABLES[experiment].form, data, images=images, scale=scale, um_per_px=um_per_px
-    )
-    for note in notes:
+    reading = read_official(TABLES[experiment].form, data, images=images, scale=scale, um_per_px=um_per_px)
+    dataset = reading.sound()
+    for note in reading.notes:
         print(f"note: {note}")
     given = {"backbone": encoder, "weights": weights and str(weights)}
     settings = {key: value for key, value in given.items() if value} | parse_settings(set_ or [])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pointsense.datasets.dataset import LOOK_ALIKE, Dataset
 from pointsense.datasets.listing import find_images
 from pointsense.errors import UsageError
-from pointsense.writing import claim_folder, replacing, write_json, write_text
+from pointsense.writing import claim_folder, replacing, write_json, write_table
 
 
 def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, overwrite: bool = False) -> None:
@@ -53,9 +50,9 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
             else:
                 shutil.copyfile(sample.path, temporary)
     if any(sample.split != "train" for sample in samples):
-        _write(out / "split.csv", ("image", "split"), [(s.name, s.split) for s in samples if s.split])
+        write_table(out / "split.csv", ("image", "split"), [(s.name, s.split) for s in samples if s.split])
     if dataset.has_groups:
-        _write(out / "groups.csv", ("image", "group"), [(s.name, s.group) for s in samples])
+        write_table(out / "groups.csv", ("image", "group"), [(s.name, s.group) for s in samples])
     scale = {"um_per_px": dataset.um_per_px, "radius_px": dataset.radius_px or None}
     if known := {key: value for key, value in scale.items() if value is not None}:
         write_json(out / "dataset.json", known)
@@ -67,11 +64,4 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
             *((p, LOOK_ALIKE) for p in s.look_alikes),
         ]
     ]
-    _write(out / "points.csv", ("image", "y", "x", "class"), rows)
-
-
-def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
-    write_text(path, text.getvalue())
+    write_table(out / "points.csv", ("image", "y", "x", "class"), rows)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from pointsense.errors import DataError, UsageError
 
+SPLITS = ("train", "val", "test")
+
 LOOK_ALIKE = "look-alike"
 """Name of the class of what is no object, but looks like one."""
 
@@ -135,6 +137,19 @@ class Reading:
     dataset: Dataset
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def sound(self, more: str = "") -> Dataset:
+        """The data set.
+
+        Raises
+        ------
+        DataError
+            For the first problem, with the number of the others, and `more` on them.
+        """
+        if self.problems:
+            others = len(self.problems) - 1
+            raise DataError(self.problems[0] + f" (and {others} more{more})" * (others > 0))
+        return self.dataset
 
 
 def points_inside(points: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pointsense.datasets import folder, spotiflow
-from pointsense.datasets.dataset import LOOK_ALIKE, Dataset, Reading, Sample
+from pointsense.datasets.dataset import LOOK_ALIKE, SPLITS, Dataset, Reading, Sample
 from pointsense.datasets.folder import image_name, unknown_images
 from pointsense.datasets.official import named, read_official
 from pointsense.errors import DataError, UsageError
 from pointsense.tables import Row, Table, read_table
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "val", "test")
 
 
 def load_dataset(
@@ -48,12 +46,10 @@ def load_dataset(
         If `split_file` and `val_fold` do not fit together.
     """
     reading = read_dataset(path, split_file=split_file, val_fold=val_fold)
-    if reading.problems:
-        more = len(reading.problems) - 1
-        raise DataError(reading.problems[0] + (f" (and {more} more: see pointsense check)" if more else ""))
+    dataset = reading.sound(": see pointsense check")
     for note in reading.notes:
         log.warning("%s", note)
-    return reading.dataset
+    return dataset
 
 
 def read_dataset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pointsense.datasets.dataset import Sample
+from pointsense.datasets.dataset import SPLITS, Sample
 from pointsense.datasets.folder import read_points
 from pointsense.datasets.listing import find_images
 from pointsense.errors import DataError
@@ -12,7 +12,6 @@ from pointsense.images import IMAGE_SUFFIXES
 from pointsense.tables import read_table
 
 EXPECTED = "train/ (and val/) with a.tif and a.csv (y,x) side by side"
-SPLITS = ("train", "val", "test")
 
 
 def is_layout(root: Path) -> bool:

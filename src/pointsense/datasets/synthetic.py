@@ -8,9 +8,6 @@ apart is the conjunction within a cell's radius, which a small network learns.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from pointsense.errors import UsageError
-from pointsense.writing import replacing, write_json, write_text
+from pointsense.writing import replacing, write_json, write_table, write_text
 
 RADIUS_PX = 6.0
 UM_PER_PX = 0.5
@@ -100,9 +97,9 @@ def make_synthetic(out: Path, *, images: int = 24, size: int = 192, seed: int = 
         rows += [(name, f"{y:.2f}", f"{x:.2f}", "cell") for y, x in points]
         split.append((name, "val" if slide >= slides - val_slides else "train"))
         groups.append((name, f"slide_{slide + 1:02d}"))
-    _write_csv(out / "points.csv", ("image", "y", "x", "class"), rows)
-    _write_csv(out / "split.csv", ("image", "split"), split)
-    _write_csv(out / "groups.csv", ("image", "group"), groups)
+    write_table(out / "points.csv", ("image", "y", "x", "class"), rows)
+    write_table(out / "split.csv", ("image", "split"), split)
+    write_table(out / "groups.csv", ("image", "group"), groups)
     write_json(out / "dataset.json", {"um_per_px": UM_PER_PX, "radius_px": {"cell": RADIUS_PX}})
     write_text(out / "README.md", README.format(images=images, size=size, seed=seed))
     return out
@@ -189,11 +186,3 @@ def _speck(canvas: Canvas, rng: np.random.Generator, centre: np.ndarray) -> None
 def _debris(canvas: Canvas, rng: np.random.Generator, centre: np.ndarray) -> None:
     axes = (rng.uniform(8.0, 13.0), rng.uniform(1.6, 2.4))
     canvas.absorbance += rng.uniform(0.4, 0.8) * canvas.ellipse(centre, axes, rng.uniform(0, np.pi))
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
-    write_text(path, text.getvalue())

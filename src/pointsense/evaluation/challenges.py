@@ -52,10 +52,21 @@ def resolve(name: str, dataset: Dataset) -> tuple[str, float | None]:
         return name, None
     if name not in CHALLENGES:
         raise UsageError(f"unknown --protocol '{name}'; use one of {', '.join((*PROTOCOLS, *CHALLENGES))}")
+    return CHALLENGES[name].protocol, radius_px(name, dataset)
+
+
+def radius_px(name: str, dataset: Dataset) -> float:
+    """The match radius of a challenge in px of the data set.
+
+    Raises
+    ------
+    UsageError
+        If the pixel size is not known.
+    """
     challenge = CHALLENGES[name]
     if dataset.um_per_px is None:
         raise UsageError(
             f"--protocol {name} matches within {challenge.radius_um:g} um, and the pixel size of {dataset.root} is not "
             'known: write {"um_per_px": UM} to dataset.json'
         )
-    return challenge.protocol, challenge.radius_um / dataset.um_per_px
+    return challenge.radius_um / dataset.um_per_px

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pointsense.datasets import Dataset, Sample, check_points_inside
-from pointsense.datasets.spotiflow import SPLITS
+from pointsense.datasets.dataset import SPLITS
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation.report import Case
 from pointsense.images import read_image

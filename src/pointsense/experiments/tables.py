@@ -11,9 +11,8 @@ from typing import Any
 
 from pointsense import __version__
 from pointsense.datasets import Dataset, Sample
-from pointsense.errors import DataError
 from pointsense.evaluation import Report, evaluate
-from pointsense.evaluation.challenges import CHALLENGES
+from pointsense.evaluation.challenges import CHALLENGES, radius_px
 from pointsense.evaluation.predictions import cases_of, found_by_model
 from pointsense.experiments.published import TABLES, Table
 from pointsense.inference.detector import Detector, pick_device
@@ -22,6 +21,7 @@ from pointsense.learning.fit import train
 from pointsense.learning.selection import draw_selection
 from pointsense.model.config import Config, override
 from pointsense.model.presets import preset
+from pointsense.reporting.markdown import markdown
 from pointsense.writing import write_json, write_text
 
 OURS = {
@@ -130,14 +130,14 @@ def reproduce(
 
     Raises
     ------
+    UsageError
+        If the pixel size is not known.
     DataError
-        If the pixel size is not known, or the data cannot be divided.
+        If the data cannot be divided.
     """
     out, table = Path(out), TABLES[name]
     challenge = CHALLENGES[table.challenge]
-    if dataset.um_per_px is None:
-        raise DataError(f"the pixel size of {dataset.root} is not known; give it with --um-per-px")
-    radius = challenge.radius_um / dataset.um_per_px
+    radius = radius_px(table.challenge, dataset)
     samples = tuple(sample.with_look_alikes_apart() for sample in dataset.samples)
     dataset, where = divided(replace(dataset, samples=samples))
     rows = []
@@ -204,51 +204,35 @@ def _markdown(
         return "" if value is None or value != value else f"{value:.3f}"
 
     challenge = CHALLENGES[table.challenge]
-    lines = [
-        f"# {name.replace('table', 'Table ')}: {table.title}",
-        "",
-        f"Published rows are the paper's, of {table.scored_on}. Ours are scored on {where}, {challenge.protocol} "
-        f"within {radius:.3g} px ({challenge.radius_um:g} um), thresholds and stopping from a part of the other "
-        f"images, seed {seed}: **the two kinds of rows are of different images, and do not compare.**",
-        "",
-        "| method | | precision | recall | F1 [95%] | encoder | steps | minutes | selection F1 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    header = ("method", "", "precision", "recall", "F1 [95%]", "encoder", "steps", "minutes", "selection F1")
+    cells = [
+        (one.method, "published", shown(one.precision), shown(one.recall), shown(one.f1), *[""] * 4)
+        for one in table.rows
     ]
-    for one in table.rows:
-        cells = (
-            one.method,
-            "published",
-            shown(one.precision),
-            shown(one.recall),
-            shown(one.f1),
-            "",
-            "",
-            "",
-            "",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
     for row in rows:
         scores, interval = row.report.overall, row.report.f1_interval
         spread = "" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]"
-        cells = (
-            row.method,
-            "ours",
-            shown(scores.precision),
-            shown(scores.recall),
-            shown(scores.f1) + spread,
-            configs[row.method].backbone,
-            str(row.steps),
-            f"{row.minutes:.1f}",
-            shown(row.selection_f1),
+        cells.append(
+            (
+                row.method,
+                "ours",
+                shown(scores.precision),
+                shown(scores.recall),
+                shown(scores.f1) + spread,
+                configs[row.method].backbone,
+                str(row.steps),
+                f"{row.minutes:.1f}",
+                shown(row.selection_f1),
+            )
         )
-        lines.append(f"| {' | '.join(cells)} |")
+    parts = [
+        f"# {name.replace('table', 'Table ')}: {table.title}",
+        f"Published rows are the paper's, of {table.scored_on}. Ours are scored on {where}, {challenge.protocol} "
+        f"within {radius:.3g} px ({challenge.radius_um:g} um), thresholds and stopping from a part of the other "
+        f"images, seed {seed}: **the two kinds of rows are of different images, and do not compare.**",
+        markdown(header, cells),
+    ]
     if groups := sorted({group for row in rows for group in row.report.groups}):
-        lines += [
-            "",
-            f"| F1 by group | {' | '.join(row.method for row in rows)} |",
-            "| --- |" + " --- |" * len(rows),
-        ]
-        for group in groups:
-            values = [shown(row.report.groups[group].f1) for row in rows]
-            lines.append(f"| {group} | {' | '.join(values)} |")
-    return "\n".join(lines) + "\n"
+        by_group = [(group, *(shown(row.report.groups[group].f1) for row in rows)) for group in groups]
+        parts.append(markdown(("F1 by group", *(row.method for row in rows)), by_group))
+    return "\n\n".join(parts) + "\n"

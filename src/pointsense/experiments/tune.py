@@ -183,7 +183,7 @@ def _begin(study: Study, request: dict[str, Any], names: list[str]) -> None:
         )
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
+        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs | {"checks": trial.intermediate_values})
 
 
 def _draw(trial: Trial, config: Config) -> dict[str, Any]:
@@ -217,9 +217,6 @@ def _watched(trial: Trial, report: Callable[[Progress], None] | None) -> Callabl
         if progress.checks > seen and progress.selection_f1 is not None:
             seen = progress.checks
             trial.report(progress.selection_f1, seen)
-            trial.set_user_attr(
-                "checks", {**trial.user_attrs.get("checks", {}), str(seen): progress.selection_f1}
-            )
             if trial.should_prune():
                 raise TrialPruned
 

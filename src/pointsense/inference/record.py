@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pointsense.writing import write_json, write_text
+from pointsense.writing import write_json, write_table
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
@@ -59,15 +57,12 @@ class Record:
         DataError
             If they cannot be written.
         """
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        titles = self.names if len(self.names) > 1 else ["points"]
-        table.writerow(["image", *titles, "diameter", "problem"])
+        titles, rows = self.names if len(self.names) > 1 else ["points"], []
         for row in self.rows:
             counts = ["" if row["points"] is None else row["points"][name] for name in self.names]
             diameter = "" if row["diameter"] is None else f"{row['diameter']:g}"
-            table.writerow([row["image"], *counts, diameter, row["problem"]])
-        write_text(self.out / COUNTS, text.getvalue())
+            rows.append([row["image"], *counts, diameter, row["problem"]])
+        write_table(self.out / COUNTS, ["image", *titles, "diameter", "problem"], rows)
         write_json(
             self.out / RECORD,
             {

@@ -161,14 +161,9 @@ def starts_given(config: Config) -> bool:
     return config.backbone != "unet" and bool(config.weights or config.pretrained)
 
 
-def backbone_rate(config: Config) -> float:
-    """Peak learning rate of the backbone: lower where its weights are given."""
-    return (config.backbone_learning_rate or GIVEN_RATE) if starts_given(config) else config.learning_rate
-
-
 def parameter_groups(network: nn.Module, config: Config) -> list[dict[str, Any]]:
     """What learns, by the peak of its learning rate."""
-    slow = backbone_rate(config)
+    slow = (config.backbone_learning_rate or GIVEN_RATE) if starts_given(config) else config.learning_rate
     by_peak: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:

@@ -34,29 +34,26 @@ def fused(network: Module, example: Tensor) -> Module:
         An input with which the network runs; from it is seen which convolution feeds which normalisation.
     """
     reference = copy.deepcopy(network).cpu()  # in float32 there, not in TF32 or the like
-    faster = copy.deepcopy(reference).to(memory_format=torch.channels_last)
-    parents = {
-        child: (parent, name) for parent in faster.modules() for name, child in parent.named_children()
-    }
-    pairs = _pairs(faster, example.cpu())
-    rests = []
-    for convolution, normalisation in pairs:
-        rests.append(_what_is_left(normalisation))
-        for old, new in (
-            (convolution, fuse_conv_bn_eval(convolution, normalisation)),
-            (normalisation, rests[-1]),
-        ):
-            parent, name = parents[old]
-            setattr(parent, name, new)
-    normalisations = [normalisation for _, normalisation in _pairs(reference, example.cpu())]
-    before = _features(reference, normalisations, example.cpu())
+    faster = copy.deepcopy(reference)
+    names = {module: name for name, module in reference.named_modules()}
+    pairs = _pairs(reference, example.cpu())
+    rests = [_what_is_left(normalisation) for _, normalisation in pairs]
+    for (convolution, normalisation), rest in zip(pairs, rests, strict=True):
+        _replace(faster, names[convolution], fuse_conv_bn_eval(convolution, normalisation))
+        _replace(faster, names[normalisation], rest)
+    before = _features(reference, [normalisation for _, normalisation in pairs], example.cpu())
     if not all(map(_alike, before, _features(faster, rests, example.cpu()))):
         log.info(
             "%s runs with its batch normalisations: without, it would answer otherwise",
             type(network).__name__,
         )
         return network
-    return faster.to(next(network.parameters()).device)
+    return faster.to(next(network.parameters()).device).to(memory_format=torch.channels_last)
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(network.get_submodule(parent), last, module)
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -150,21 +149,6 @@ def read_official(
     kinds = sorted({kind for sample in samples for kind in sample.classes} - {LOOK_ALIKE} or {""})
     radii = {kind: round(radius, 3) for kind in kinds} if radius else {}
     return Reading(Dataset(root, tuple(samples), radii, size), source.problems, source.notes)
-
-
-def read_sound(name: str, root: Path | str, **options: Any) -> tuple[Dataset, list[str]]:
-    """The data set of `read_official` with its look-alikes where they are, and the notes; problems are an error.
-
-    Raises
-    ------
-    UsageError, DataError
-        Those of `read_official`; also for the first problem, with the number of the others.
-    """
-    reading = read_official(name, root, **options)
-    if reading.problems:
-        more = len(reading.problems) - 1
-        raise DataError(reading.problems[0] + f" (and {more} more)" * (more > 0))
-    return reading.dataset, reading.notes
 
 
 def _wanted(name: str) -> str:
