@@ -144,8 +144,10 @@ def train(
     selection = Selection(selection_samples, selection_images, classes)
     fields = _fields(fit_samples, images, contract, config.scale, names)
     del images
-    precision = pick_precision(config, device)
-    fabric = Fabric(accelerator=pick_device(device).type, devices=1, precision=precision)
+    precision, where = pick_precision(config, device), pick_device(device)
+    fabric = Fabric(
+        accelerator=where.type, devices=[where.index] if where.index else 1, precision=precision
+    )
     torch.manual_seed(seed)
     network = build_network(config, contract.channels, len(classes))
     training = Training(fabric, network, fields, config, seed, classes=len(classes), cache=out / FEATURES)

@@ -1,0 +1,68 @@
+"""What a GPU computes is what the CPU computes; skipped where there is none."""
+
+import os
+
+import pytest
+import torch
+
+from pointsense.datasets import load_dataset
+from pointsense.evaluation import Case, evaluate
+from pointsense.images import read_image
+from pointsense.inference.bundled import find_model
+from pointsense.inference.detector import Detector
+from pointsense.learning.fit import train
+from pointsense.model.config import override
+from pointsense.model.presets import PRESETS, preset
+
+GPU = os.environ.get("POINTSENSE_TEST_GPU", "cuda")
+
+pytestmark = pytest.mark.skipif(GPU == "cuda" and not torch.cuda.is_available(), reason="no GPU")
+
+SMALL = {"patch": 64, "batch": 2, "steps": 4, "checks": 1, "look_steps": 2, "pretrained": False}
+PAPER = {"backbone": "unet", "width": 8, "axes": 2}
+
+
+def agreement(folder, image) -> float:
+    """F1 of what the GPU finds with a model against what the CPU finds, within .1 px."""
+    one, other = (Detector.load(folder, device=device).predict(image) for device in ("cpu", GPU))
+    assert len(one.points) > 0
+    return evaluate([Case("image", "", one.points, other.points, other.scores)], 0.1).overall.f1
+
+
+def test_a_bundled_model_finds_the_same(cells):
+    image = read_image(load_dataset(cells).val[0].path)
+    assert agreement(find_model("nuclei"), image) > 0.98
+
+
+def test_a_model_of_the_cpu_finds_the_same(run, cells):
+    assert agreement(run, read_image(load_dataset(cells).val[0].path)) > 0.95
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_train_and_predict(name, cells, tmp_path):
+    config = override(preset(name), SMALL)
+    if config.head == "global":
+        config = override(config, PAPER)
+    metrics = train(load_dataset(cells), tmp_path / "run", config, radius=6.0, device=GPU)
+    assert metrics["device"].startswith(GPU)
+    found = Detector.load(tmp_path / "run", device=GPU).predict(read_image(load_dataset(cells).val[0].path))
+    assert torch.isfinite(torch.from_numpy(found.points)).all()
+
+
+@pytest.mark.parametrize("changes", [{"target": "heatmap"}, {"alpha": 0.05, "backward": "exact"}, {"hard": 0.5}])
+def test_other_losses_train(changes, cells, tmp_path):
+    config = override(preset("pointsense"), SMALL | {"width": 8} | changes)
+    assert train(load_dataset(cells), tmp_path / "run", config, radius=6.0, device=GPU)["steps"] == 4
+
+
+def test_a_training_goes_on(cells, tmp_path):
+    config = override(preset("pointsense"), SMALL | {"width": 8, "steps": 30, "checks": 3})
+
+    def stop(progress):
+        if progress.step >= 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(load_dataset(cells), tmp_path / "run", config, radius=6.0, device=GPU, report=stop)
+    metrics = train(load_dataset(cells), tmp_path / "run", config, radius=6.0, device=GPU, resume=True)
+    assert metrics["steps"] == 30
