@@ -129,7 +129,7 @@ METHODS = {
     "faster-rcnn": Method(
         "Faster R-CNN",
         peer="faster-rcnn",
-        settings={"weights": "{data}/weights/mobilenetv2_100.safetensors"},
+        settings=WEIGHTS | {"backbone": "mobilenetv2_100"},
     ),
     "log": Method("LoG", peer="log"),
     "spotiflow": Method("Spotiflow", peer="spotiflow", first_fold=True),

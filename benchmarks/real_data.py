@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,10 @@ import numpy as np
 from command import in_one_sentence
 from decoders import PROTOCOL, brief, compare_decoders
 from methods import METHODS, Method
-from pointsense.datasets import Dataset, Sample
+from pointsense.datasets import Dataset
 from pointsense.datasets.synthetic import make_synthetic
 from pointsense.errors import UsageError
-from pointsense.evaluation import Case, best_threshold, evaluate
+from pointsense.evaluation import Case, evaluate
 from pointsense.images import read_image
 from pointsense.model.config import override, parse_settings
 from pointsense.model.presets import fitted_to
@@ -180,10 +180,10 @@ def run_peer(
 ) -> Outcome:
     """Train another detector on the same division of `train`, its threshold chosen by the same rule as ours."""
     from peers import load_peer
-    from peers.peer import Problem, candidates_of
     from pointsense.inference.detector import pick_device
     from pointsense.learning.fit import FRACTION
-    from pointsense.learning.selection import draw_selection, tolerance_of
+    from pointsense.learning.selection import draw_selection
+    from pointsense.peers.problem import Problem, cases_of, judge
 
     samples = dataset.train[: task.max_train_images]
     fit, select = draw_selection(samples, FRACTION, request["seed"], dataset.val)
@@ -191,33 +191,14 @@ def run_peer(
     config = fitted_to(configured(request["preset"], request["settings"], data), task.radius)
     problem = Problem(fit, select, task.radius, config, run, request["seed"], request["minutes"], task.box)
     trained = load_peer(peer)(problem)
-
-    def cases_of(samples: Sequence[Sample]) -> tuple[list[Case], float]:
-        images = [read_image(sample.path) for sample in samples]
-        begin = time.perf_counter()
-        found = candidates_of(trained.finder, images)
-        seconds = (time.perf_counter() - begin) / len(samples)
-        return [
-            Case(sample.name, sample.group, sample.points, points, scores)
-            for sample, (points, scores) in zip(samples, found, strict=True)
-        ], seconds
-
-    tolerance = tolerance_of(sum(len(sample.points) for sample in select))
-    choice = best_threshold(cases_of(select)[0], task.radius, protocol=PROTOCOL, tolerance=tolerance)
-    val, seconds = cases_of(dataset.val)
-    above = [
-        replace(
-            case, detections=case.above(choice.threshold), scores=case.scores[case.scores >= choice.threshold]
-        )
-        for case in val
-    ]
+    judged = judge(trained.finder, problem, dataset.val, PROTOCOL)
     return (
-        above,
-        choice.threshold,
+        cases_of(dataset.val, judged.found),
+        judged.threshold,
         {
             "hardware": hardware(str(pick_device())),
-            "training": trained.facts | {"f1": choice.f1, "selection_images": len(select)},
-            "seconds_per_image": seconds,
+            "training": trained.facts | {"f1": judged.selection_f1, "selection_images": len(select)},
+            "seconds_per_image": judged.seconds,
             "code": None,
             "other_decoders": {},
         },

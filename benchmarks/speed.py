@@ -26,13 +26,14 @@ import numpy as np
 import torch
 
 from command import in_one_sentence
+from methods import METHODS
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
 from pointsense.model.config import override
 from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json
 from provenance import ROOT, hardware, versions
-from tasks import TASKS, data_folder, select_tasks
+from tasks import TASKS, configured, data_folder, select_tasks
 
 IMAGES, REPEATS = 3, 3
 BOXES = 300
@@ -44,11 +45,12 @@ Predict = Callable[[Image], Any]
 
 def faster_rcnn(detector: Detector, box: float, data: Path) -> Predict:
     """The Faster R-CNN of the comparison at the same working px, without training."""
-    from peers.faster_rcnn import BoxFinder, build
-    from peers.frame import Frame
+    from pointsense.peers.faster_rcnn import BoxFinder, build
+    from pointsense.peers.frame import Frame
 
-    weights = data / "weights" / "mobilenetv2_100.safetensors"
-    config = override(detector.config, {"weights": str(weights)})
+    own = configured("pointsense", METHODS["faster-rcnn"].settings, data)
+    names = ("backbone", "weights", "weights_origin")
+    config = override(detector.config, {name: getattr(own, name) for name in names})
     network = build(config, detector.contract.channels, box * config.scale).eval()
     network.roi_heads.score_thresh = 0.5
     network.roi_heads.detections_per_img = BOXES
@@ -77,8 +79,8 @@ def spotiflow(detector: Detector, run: Path, images: Sequence[Image]) -> Iterato
         print(f"{run} holds no Spotiflow, skipped")
         yield {}
         return
-    from peers.frame import Frame
     from peers.spotiflow import standing
+    from pointsense.peers.frame import Frame
 
     with standing(Frame(detector.contract, detector.config.scale), run, images) as predict:
         yield {"Spotiflow": predict}

@@ -49,7 +49,9 @@ def test_presets_train_and_predict(name, cells, tmp_path):
     assert torch.isfinite(torch.from_numpy(found.points)).all()
 
 
-@pytest.mark.parametrize("changes", [{"target": "heatmap"}, {"alpha": 0.05, "backward": "exact"}, {"hard": 0.5}])
+@pytest.mark.parametrize(
+    "changes", [{"target": "heatmap"}, {"alpha": 0.05, "backward": "exact"}, {"hard": 0.5}]
+)
 def test_other_losses_train(changes, cells, tmp_path):
     config = override(preset("pointsense"), SMALL | {"width": 8} | changes)
     assert train(load_dataset(cells), tmp_path / "run", config, radius=6.0, device=GPU)["steps"] == 4

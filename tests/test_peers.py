@@ -11,10 +11,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from peers import PEERS, faster_rcnn, fcrn, load_peer, log, spotiflow
-from peers.descent import descend
-from peers.frame import Frame, FramedFinder, points_of, read
-from peers.peer import BatchFinder, Counter, Problem, best_f1, candidates_of
+from peers import PEERS, fcrn, load_peer, log, spotiflow
 from pointsense.datasets import Sample, load_dataset
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation.log_baseline import LogDetector
@@ -22,6 +19,10 @@ from pointsense.images import InputContract, read_image
 from pointsense.learning.crops import Crops
 from pointsense.model.config import override
 from pointsense.model.presets import fitted_to, preset
+from pointsense.peers import faster_rcnn
+from pointsense.peers.descent import descend
+from pointsense.peers.frame import Frame, FramedFinder, read
+from pointsense.peers.problem import BatchFinder, Counter, Problem, best_f1, candidates_of
 
 BYTES = InputContract(channels=1, dtype="uint8", low=(0,), high=(255,))
 SETTINGS = {"steps": 2, "batch": 2, "patch": 64, "checks": 1, "ema": 0.5, "precision": "32-true"}
@@ -130,7 +131,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(problem):
 
 def test_time_ends_a_training_before_its_steps_do(problem, monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr("peers.descent.time.monotonic", lambda: 20.0 * next(clock))
+    monkeypatch.setattr("pointsense.peers.descent.time.monotonic", lambda: 20.0 * next(clock))
     network, images = torch.nn.Conv2d(3, 1, 1), read(problem.fit)
     fields = Frame.of(problem, images).fields(problem.fit, images)
     config = override(problem.config, {"steps": 1000})
@@ -243,7 +244,7 @@ def test_boxes_lie_around_points_and_their_centres_are_the_points():
 
 def test_faster_rcnn_without_weights_is_refused(problem):
     with pytest.raises(
-        UsageError, match="ImageNet weights of timm's 'mobilenetv2_100'; give their file with weights="
+        UsageError, match="ImageNet weights of timm's 'mobilenetv2_100'; give their file with weights=, or"
     ):
         faster_rcnn.fit(problem)
 
@@ -260,7 +261,9 @@ def test_faster_rcnn_learns_from_crops_without_objects(problem, weights):
 
 
 def test_faster_rcnn_sees_working_px_as_they_are_and_cuts_no_detection_off(problem, weights):
-    detector = faster_rcnn.build(override(problem.config, {"weights": weights}), 3, 12.0).eval()
+    detector = faster_rcnn.build(
+        override(problem.config, {"weights": weights, "weights_origin": "tensorflow"}), 3, 12.0
+    ).eval()
     image = torch.rand(3, 50, 70)
     images, _ = detector.transform([image])
     assert images.image_sizes == [(50, 70)]
@@ -384,7 +387,7 @@ def test_framed_images_and_points_agree(problem):
     assert field.image.shape == (3, 72, 72)
     assert frame.to_image(field.points, images[0].shape) == pytest.approx(problem.fit[0].points)
     batch = Crops([field], problem.config, 0).batch(0)
-    assert [points.shape[1] for points in points_of(batch)] == [2, 2]
+    assert [points.shape[1] for points in batch.points] == [2, 2]
 
     class Corners(FramedFinder):
         def find(self, image):

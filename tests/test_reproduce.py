@@ -1,10 +1,13 @@
 """Tables of the paper: what was printed, and our rows beside it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import timm
 from PIL import Image
+from safetensors.torch import save_file
 
 from pointsense.datasets.dataset import Dataset, Sample
 from pointsense.datasets.official import FORMATS
@@ -67,7 +70,8 @@ def contest(tmp_path):
 def test_a_table_from_the_command_line(cli, contest, tmp_path):  # noqa: F811
     small = ["pretrained=false", "steps=4", "batch=2", "patch=64", "checks=1", "look=0", "width=8", "axes=2"]
     settings = [part for pair in [*small, "measurements=8"] for part in ("--set", pair)]
-    out = tmp_path / "out"
+    out, weights = tmp_path / "out", tmp_path / "weights.safetensors"
+    save_file(timm.create_model("mobilenetv2_050", pretrained=False).state_dict(), weights)
     command = (
         "reproduce",
         "table2",
@@ -76,7 +80,9 @@ def test_a_table_from_the_command_line(cli, contest, tmp_path):  # noqa: F811
         "-o",
         out,
         "--encoder",
-        "unet",
+        "mobilenetv2_050",
+        "--weights",
+        weights,
         "--device",
         "cpu",
         *settings,
@@ -85,14 +91,18 @@ def test_a_table_from_the_command_line(cli, contest, tmp_path):  # noqa: F811
     page = (out / "table2.md").read_text()
     assert "| ECNNCS-2 | published | 0.879 | 0.845 | 0.862 |" in page
     assert "do not compare" in page
-    assert page.count("| ours |") == 4
-    assert "| F1 by group | CNNCS | ECNNCS-1 | ECNNCS-2 | pointsense |" in page
+    assert page.count("| ours |") == 5
+    assert "| F1 by group | CNNCS | ECNNCS-1 | ECNNCS-2 | Faster R-CNN | pointsense |" in page
     content = json.loads((out / "table2.json").read_text())
     assert (content["radius_px"], content["protocol"]) == (5.0, "one-to-one")
-    assert {one["settings"]["backbone"] for one in content["ours"].values()} == {"unet"}
+    assert {one["settings"]["backbone"] for one in content["ours"].values()} == {"mobilenetv2_050"}
     assert {one["steps"] for one in content["ours"].values()} == {4}
     assert cli(*command, "--um-per-px", 1)[0] == 0  # all is there
     assert (out / "table2.md").read_text() == page
+    for trained in ("cnncs", "ecnncs-1", "ecnncs-2"):
+        shutil.rmtree(out / trained)
+    code, _, said = cli(*command, "--um-per-px", 1, "--seed", 1)
+    assert (code, "faster-r-cnn holds a training with other settings" in " ".join(said)) == (2, True)
 
 
 def test_mistakes(one_error, contest, tmp_path):  # noqa: F811

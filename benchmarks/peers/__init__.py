@@ -1,4 +1,4 @@
-"""Detectors that ours is compared with: one file each, one small interface (`peers.peer`).
+"""Detectors that ours is compared with: one file each, one small interface (`pointsense.peers.problem`).
 
 A peer's module is imported when it is asked for, so that each needs only its own libraries.
 """
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from pointsense.errors import UsageError
 
 if TYPE_CHECKING:
-    from peers.peer import Peer
+    from pointsense.peers.problem import Peer
 
 PEERS = {
     "log": ("peers.log", "fit"),
     "fcrn": ("peers.fcrn", "fit"),
-    "faster-rcnn": ("peers.faster_rcnn", "fit"),
+    "faster-rcnn": ("pointsense.peers.faster_rcnn", "fit"),
     "spotiflow": ("peers.spotiflow", "fit"),
 }
 """Module and function of each peer, by name."""

@@ -18,9 +18,9 @@ from skimage.feature import peak_local_max
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from peers.descent import descend
-from peers.frame import Frame, FramedFinder, read
-from peers.peer import Found, Image, Problem, Trained, best_f1
+from pointsense.peers.descent import descend
+from pointsense.peers.frame import Frame, FramedFinder, read
+from pointsense.peers.problem import Found, Image, Problem, Trained, best_f1
 
 SIGMA = 0.2
 """Width of a point's Gaussian, in diameters of an object: 2 px for cells of 10 px, as in the paper."""

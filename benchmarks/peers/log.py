@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from peers.frame import Frame, FramedFinder, read
-from peers.peer import Found, Problem, Trained, best_f1
 from pointsense.datasets import Sample
 from pointsense.evaluation.log_baseline import LogDetector, Polarity
+from pointsense.peers.frame import Frame, FramedFinder, read
+from pointsense.peers.problem import Found, Problem, Trained, best_f1
 
 SIZES = 12
 POLARITIES: tuple[Polarity, ...] = ("bright", "dark")

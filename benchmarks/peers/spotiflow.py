@@ -22,10 +22,10 @@ import tifffile
 import torch
 from torch import Tensor
 
-from peers.frame import Frame, read
-from peers.peer import Found, Image, Problem, Trained, best_f1
 from pointsense.datasets import Sample
 from pointsense.errors import DataError, UsageError
+from pointsense.peers.frame import Frame, read
+from pointsense.peers.problem import Found, Image, Problem, Trained, best_f1
 from pointsense.tables import read_table
 from pointsense.writing import write_text
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from pointsense import __version__
 from pointsense.datasets import Dataset, Sample
-from pointsense.evaluation import Report, evaluate
+from pointsense.evaluation import Case, Report, evaluate
 from pointsense.evaluation.challenges import CHALLENGES, radius_px
 from pointsense.evaluation.predictions import cases_of, found_by_model
+from pointsense.experiments.boxes import detect_boxes
 from pointsense.experiments.published import TABLES, Table
 from pointsense.inference.detector import Detector, pick_device
 from pointsense.learning.course import Progress
@@ -21,16 +22,23 @@ from pointsense.learning.fit import train
 from pointsense.learning.selection import draw_selection
 from pointsense.model.config import Config, override
 from pointsense.model.presets import preset
+from pointsense.peers.faster_rcnn import backbone_of
 from pointsense.reporting.markdown import markdown
 from pointsense.writing import write_json, write_text
 
+BOXES = "Faster R-CNN"
 OURS = {
     "CNNCS": "cnncs",
     "ECNNCS-1": "ecnncs-1",
     "ECNNCS-2": "ecnncs-2",
+    BOXES: "mitoses",
     "pointsense": "mitoses",
 }
-"""Rows that are trained, by the preset that makes them; the last is the package's own."""
+"""Rows that are trained, and their presets: boxes are learned on the crops, for the steps and from the backbone of the
+package's own row, the last."""
+
+MITOSIS_UM = 8.0
+"""Side of the boxes: the diameter of a mitotic figure."""
 
 HELD_BACK = 0.2
 """Share of the images to score on, where the data do not divide them."""
@@ -42,6 +50,7 @@ class Row:
 
     method: str
     report: Report
+    backbone: str
     steps: int
     minutes: float
     selection_f1: float
@@ -142,32 +151,52 @@ def reproduce(
     dataset, where = divided(replace(dataset, samples=samples))
     rows = []
     configs = systems(table, encoder)
-    for method, config in configs.items():
-        if told:
-            told(f"{method}: at most {minutes / len(configs):.3g} minutes of training")
-        began = time.monotonic()
+    share = minutes / len(configs)
+
+    def found(method: str, config: Config) -> tuple[list[Case], dict[str, Any], str, float]:
+        """What a row's detector finds, how it was trained, its backbone, and its F1 on the selection part."""
+        run = out / method.lower().replace(" ", "-")
+        if method == BOXES:
+            cases, facts = detect_boxes(
+                dataset,
+                run,
+                config,
+                radius=radius,
+                box=MITOSIS_UM * radius / challenge.radius_um,
+                protocol=challenge.protocol,
+                minutes=share,
+                seed=seed,
+                device=device,
+                report=report,
+            )
+            return cases, facts, backbone_of(config), facts["selection_f1"]
         metrics = train(
             dataset,
-            out / OURS[method],
+            run,
             config,
             radius=radius,
-            time_limit=minutes / len(configs),
+            time_limit=share,
             seed=seed,
             device=device,
             resume=True,
             report=report,
         )
-        detector = Detector.load(out / OURS[method], device=device)
+        detector = Detector.load(run, device=device)
         cases = cases_of(dataset.val, found_by_model(dataset.val, detector))
+        return cases, metrics, config.backbone, metrics["selection"]["f1"]
+
+    for method, config in configs.items():
+        if told:
+            told(f"{method}: at most {share:.3g} minutes of training")
+        began = time.monotonic()
+        cases, facts, backbone, selection_f1 = found(method, config)
         scored = evaluate(cases, radius, protocol=challenge.protocol)
-        rows.append(
-            Row(method, scored, metrics["steps"], metrics["seconds"] / 60, metrics["selection"]["f1"])
-        )
+        rows.append(Row(method, scored, backbone, facts["steps"], facts["seconds"] / 60, selection_f1))
         if told:
             told(
                 f"{method}: F1 {scored.overall.f1:.3f} ({(time.monotonic() - began) / 60:.1f} minutes in all)"
             )
-    text = _markdown(name, table, rows, where, radius, configs, seed)
+    text = _markdown(name, table, rows, where, radius, seed)
     write_json(
         out / f"{name}.json",
         {
@@ -184,6 +213,7 @@ def reproduce(
             "ours": {
                 row.method: {
                     "settings": configs[row.method].model_dump(),
+                    "backbone": row.backbone,
                     "steps": row.steps,
                     "minutes": row.minutes,
                     "selection_f1": row.selection_f1,
@@ -197,9 +227,7 @@ def reproduce(
     return text
 
 
-def _markdown(
-    name: str, table: Table, rows: list[Row], where: str, radius: float, configs: dict[str, Config], seed: int
-) -> str:
+def _markdown(name: str, table: Table, rows: list[Row], where: str, radius: float, seed: int) -> str:
     def shown(value: float | None) -> str:
         return "" if value is None or value != value else f"{value:.3f}"
 
@@ -219,7 +247,7 @@ def _markdown(
                 shown(scores.precision),
                 shown(scores.recall),
                 shown(scores.f1) + spread,
-                configs[row.method].backbone,
+                row.backbone,
                 str(row.steps),
                 f"{row.minutes:.1f}",
                 shown(row.selection_f1),

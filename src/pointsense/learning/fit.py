@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 
 from pointsense.datasets import Dataset, Sample, check_points_inside
 from pointsense.errors import DataError
 from pointsense.images import InputContract, read_image
-from pointsense.inference.detector import Detector, pick_device
+from pointsense.inference.detector import Detector
 from pointsense.inference.scaling import factors, rescaled, to_working
 from pointsense.learning.course import Course, Progress, Report
 from pointsense.learning.crops import Field
@@ -30,7 +29,7 @@ from pointsense.learning.run_folder import (
 )
 from pointsense.learning.second_look import learn_to_look
 from pointsense.learning.selection import Choice, Selection, draw_selection
-from pointsense.learning.training import Training, pick_precision, starts_given
+from pointsense.learning.training import Training, make_fabric, starts_given
 from pointsense.model.classes import PointClass
 from pointsense.model.config import Config
 from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork, build_network
@@ -144,10 +143,7 @@ def train(
     selection = Selection(selection_samples, selection_images, classes)
     fields = _fields(fit_samples, images, contract, config.scale, names)
     del images
-    precision, where = pick_precision(config, device), pick_device(device)
-    fabric = Fabric(
-        accelerator=where.type, devices=[where.index] if where.index else 1, precision=precision
-    )
+    fabric, precision = make_fabric(config, device)
     torch.manual_seed(seed)
     network = build_network(config, contract.channels, len(classes))
     training = Training(fabric, network, fields, config, seed, classes=len(classes), cache=out / FEATURES)

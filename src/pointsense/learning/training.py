@@ -182,6 +182,13 @@ def schedule(step: int, progress: float) -> float:
     return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
+def make_fabric(config: Config, device: str) -> tuple[Fabric, str]:
+    """What runs a training on the device of a name, see `pick_device`, and the precision that it computes in."""
+    where, precision = pick_device(device), pick_precision(config, device)
+    devices = [where.index] if where.index else 1
+    return Fabric(accelerator=where.type, devices=devices, precision=precision), precision
+
+
 def pick_precision(config: Config, device: str) -> Any:
     """Fabric's name of the precision: as configured, else half precision where the device computes it fast."""
     if config.precision != "auto":

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from peers.peer import Found, Image, Problem
 from pointsense.datasets import Sample, check_points_inside
 from pointsense.images import InputContract, read_image
 from pointsense.inference.scaling import factors, rescaled, to_image, to_working
-from pointsense.learning.crops import Batch, Field
+from pointsense.learning.crops import Field
+from pointsense.peers.problem import Found, Image, Problem
 
 
 def read(samples: Sequence[Sample]) -> list[Image]:
@@ -69,11 +69,6 @@ class Frame:
             )
             for sample, image in zip(samples, images, strict=True)
         ]
-
-
-def points_of(batch: Batch) -> list[Tensor]:
-    """The points (K_b, 2) of each crop of a batch, (y, x) in working px of the crop."""
-    return batch.points
 
 
 class FramedFinder:

@@ -1,7 +1,8 @@
-"""What every peer is given and gives back."""
+"""What every peer is given and gives back, and how it is judged."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ import numpy.typing as npt
 
 from pointsense.datasets import Sample
 from pointsense.evaluation import Case, best_threshold
+from pointsense.images import read_image
+from pointsense.learning.course import Report
+from pointsense.learning.selection import tolerance_of
 from pointsense.model.config import Config
 
 Image = npt.NDArray[Any]
@@ -43,6 +47,10 @@ class Problem:
         Limit of the training.
     box : float
         Diameter of an object, image px.
+    device : str
+        auto, cpu, cuda or mps.
+    report : callable, optional
+        Given a `Progress` about once a second.
     """
 
     fit: list[Sample]
@@ -53,6 +61,8 @@ class Problem:
     seed: int
     minutes: float
     box: float
+    device: str = "auto"
+    report: Report | None = None
 
     @property
     def working_box(self) -> float:
@@ -104,10 +114,50 @@ def candidates_of(finder: Finder, images: Sequence[Image]) -> list[Found]:
     return [finder.candidates(image) for image in images]
 
 
-def best_f1(samples: Sequence[Sample], found: Iterable[Found], radius: float) -> float:
-    """F1 of the candidates of `samples` at their best threshold: what settings are chosen by."""
-    cases = [
+def cases_of(samples: Sequence[Sample], found: Iterable[Found]) -> list[Case]:
+    """Samples with their candidates, to be scored."""
+    return [
         Case(sample.name, sample.group, sample.points, points, scores)
         for sample, (points, scores) in zip(samples, found, strict=True)
     ]
-    return best_threshold(cases, radius).f1
+
+
+def best_f1(samples: Sequence[Sample], found: Iterable[Found], radius: float) -> float:
+    """F1 of the candidates of `samples` at their best threshold: what settings are chosen by."""
+    return best_threshold(cases_of(samples, found), radius).f1
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a finder found.
+
+    Attributes
+    ----------
+    found : list of (points, scores)
+        What reaches the threshold, of each image.
+    threshold, selection_f1 : float
+        Chosen on the selection part, and the F1 there.
+    seconds : float
+        An image.
+    """
+
+    found: list[Found]
+    threshold: float
+    selection_f1: float
+    seconds: float
+
+
+def judge(finder: Finder, problem: Problem, samples: Sequence[Sample], protocol: str) -> Judged:
+    """What a finder finds on samples, at the threshold that our own models' rule chooses on its selection part."""
+    images = [read_image(sample.path) for sample in problem.select]
+    tolerance = tolerance_of(sum(len(sample.points) for sample in problem.select))
+    selected = cases_of(problem.select, candidates_of(finder, images))
+    choice = best_threshold(selected, problem.radius, protocol=protocol, tolerance=tolerance)
+    images = [read_image(sample.path) for sample in samples]
+    begin = time.perf_counter()
+    found = candidates_of(finder, images)
+    seconds = (time.perf_counter() - begin) / len(samples)
+    sure = [
+        (points[scores >= choice.threshold], scores[scores >= choice.threshold]) for points, scores in found
+    ]
+    return Judged(sure, choice.threshold, choice.f1, seconds)

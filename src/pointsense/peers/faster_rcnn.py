@@ -21,16 +21,18 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, nms
 
-from peers.descent import descend
-from peers.frame import Frame, FramedFinder, read
-from peers.peer import Found, Problem, Trained, best_f1
 from pointsense.errors import UsageError
 from pointsense.inference.tiles import tiles
 from pointsense.learning.training import GIVEN_RATE
 from pointsense.model.backbone import DEEPEST, Normalise, TimmEncoder, build_timm
 from pointsense.model.config import Config, override
+from pointsense.peers.descent import descend
+from pointsense.peers.frame import Frame, FramedFinder, read
+from pointsense.peers.problem import Found, Problem, Trained, best_f1
 
 BACKBONE = "mobilenetv2_100"
+"""Where the configuration names the small network that has no pretrained weights."""
+
 WIDTH, REPRESENTATION, POOLED = 128, 512, 7
 """Channels of the pyramid, numbers that describe a box, side of what is pooled from it: half of torchvision's widths,
 which are for eighty classes."""
@@ -55,6 +57,11 @@ CORE, HALO = 512, 64
 
 Boxes = tuple[Tensor, Tensor]
 """Boxes (K, 4), (x1, y1, x2, y2) in working px from the corner of the first pixel, and scores (K,)."""
+
+
+def backbone_of(config: Config) -> str:
+    """The model of timm that the detector starts from."""
+    return BACKBONE if config.backbone == "unet" else config.backbone
 
 
 class Pyramid(nn.Module):
@@ -91,20 +98,15 @@ def build(config: Config, channels: int, box: float) -> FasterRCNN:
     Raises
     ------
     UsageError
-        If the configuration names no weights, or others; random ones would make a weaker peer than it is.
+        If the configuration asks for no weights; random ones would make a weaker peer than it is.
     """
-    if not config.weights:
+    config = override(config, {"backbone": backbone_of(config)})
+    if not (config.weights or config.pretrained):
         raise UsageError(
-            f"the peer Faster R-CNN starts from ImageNet weights of timm's '{BACKBONE}'; give their file with weights="
+            f"Faster R-CNN starts from ImageNet weights of timm's '{config.backbone}'; give their file with weights=, "
+            "or let timm fetch them with pretrained=true"
         )
-    given = {"backbone": BACKBONE, "weights_origin": "tensorflow", "pretrained": False}
-    network, normalise = build_timm(
-        override(config, given),
-        channels,
-        load=bool(config.weights),
-        features_only=True,
-        out_indices=(1, 2, 3),
-    )
+    network, normalise = build_timm(config, channels, load=True, features_only=True, out_indices=(1, 2, 3))
     assert isinstance(normalise, Normalise)
     levels = ["0", "1", "2"]
     sides = tuple(box * side for side in ANCHORS)
@@ -195,13 +197,13 @@ class BoxFinder(FramedFinder):
 def fit(problem: Problem) -> Trained:
     """Train on our crops for our time; the selection part chooses weights and overlap.
 
-    The backbone starts from the file that the configuration names as `weights`, of MobileNetV2 as trained with
-    TensorFlow; its batch normalisation keeps their statistics.
+    The backbone is the configuration's, and starts from ImageNet weights; its batch normalisation keeps their
+    statistics.
 
     Raises
     ------
     UsageError
-        If there are no such weights.
+        If it has no such weights.
     """
     config = override(problem.config, {"learning_rate": min(problem.config.learning_rate, RATE)})
     slow = min(config.backbone_learning_rate or GIVEN_RATE, config.learning_rate)

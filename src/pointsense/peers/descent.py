@@ -9,18 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from peers.frame import points_of
-from peers.peer import Problem
 from pointsense.errors import DataError
-from pointsense.inference.detector import pick_device
+from pointsense.learning.course import Progress
 from pointsense.learning.crops import Crops, Field
 from pointsense.learning.selection import standard_error
-from pointsense.learning.training import average, keep_statistics, pick_precision, schedule
+from pointsense.learning.training import average, keep_statistics, make_fabric, schedule
 from pointsense.model.config import Config
+from pointsense.peers.problem import Problem
 from pointsense.writing import replacing
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are no news
@@ -71,9 +69,7 @@ def descend(
         If the loss is no longer finite.
     """
     config, started = config or problem.config, time.monotonic()
-    device = pick_device("auto")
-    precision = pick_precision(config, str(device))
-    fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
+    fabric, precision = make_fabric(config, problem.device)
     crops = Crops(fields, config, problem.seed)
     averaged = copy.deepcopy(network).to(fabric.device).eval()
     optimizer = torch.optim.AdamW(
@@ -85,6 +81,7 @@ def descend(
     doubt = standard_error(sum(len(sample.points) for sample in problem.select))
     best: dict[str, Tensor] = {}
     highest, kept, best_step, step, checks, spent = -1.0, 0.0, 0, 0, 0, 0.0
+    told = -1.0
 
     def seconds() -> float:
         return time.monotonic() - started
@@ -112,7 +109,7 @@ def descend(
         batch = crops.batch(step)
         images = batch.images.to(fabric.device, memory_format=torch.channels_last)
         with fabric.autocast():
-            loss = loss_of(network, images, [points.to(fabric.device) for points in points_of(batch)])
+            loss = loss_of(network, images, [points.to(fabric.device) for points in batch.points])
         if not torch.isfinite(loss):
             raise DataError(f"the loss became {loss.item()} at step {step + 1}; lower learning_rate")
         optimizer.zero_grad()
@@ -120,6 +117,10 @@ def descend(
         optimizer.step()
         average(averaged, network, config.ema, step)
         step += 1
+        if problem.report and seconds() - told > 1:
+            told, left = seconds(), seconds() * (1 / max(progress, 1e-3) - 1)
+            f1 = kept if best else None
+            problem.report(Progress(step, config.steps, loss.item(), f1, told, left, checks=checks))
     check()
     network.load_state_dict(best)
     network.eval()
@@ -140,7 +141,9 @@ def _groups(
     network: nn.Module, rates: Sequence[tuple[nn.Module, float]], rate: float
 ) -> list[dict[str, Any]]:
     """Parameters by the peak of their learning rate."""
-    groups = [{"params": list(module.parameters()), "lr": peak, "peak": peak} for module, peak in rates]
+    groups: list[dict[str, Any]] = [
+        {"params": list(module.parameters()), "lr": peak, "peak": peak} for module, peak in rates
+    ]
     own = {id(parameter) for group in groups for parameter in group["params"]}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in own]
     return [*groups, {"params": rest, "lr": rate, "peak": rate}]

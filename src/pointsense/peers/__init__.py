@@ -1,0 +1,1 @@
+"""Other detectors, trained on our crops by our rules: what pointsense is compared with."""
