@@ -71,7 +71,7 @@ def test_paper_presets_memorise(name):
 
     network.eval()
     with torch.no_grad():
-        seen = decode_patches(network, network(images).codes, config)
+        seen = decode_patches(network.code, network(images).codes, config)
     found = vote(seen, config.bandwidth, config.minimum_votes, axes_count=config.axes)
     near = 0
     for number, truth in enumerate(points):

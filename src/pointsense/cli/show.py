@@ -55,13 +55,18 @@ def reproduce(
         str,
         typer.Argument(
             metavar="EXPERIMENT",
-            help="table2 to table7, of the paper; agreement, of two labellings of TUPAC16.",
+            help="table2 to table7, of the paper; ablations, of its code; agreement, of two labellings of TUPAC16.",
         ),
     ],
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="Folder of the contest's data, as it is downloaded.")
-    ],
     out: Out,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Folder of the contest's data, as it is downloaded; ablations need none.",
+        ),
+    ] = None,
     images: Images = None,
     scale: Scale = 1.0,
     um_per_px: PixelSize = None,
@@ -76,15 +81,34 @@ def reproduce(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Make what was published on a contest again, from its data; what is in --out is gone on with."""
+    """Make what was published again, from a contest's data, or of the code itself; what is in --out is gone on with."""
     from rich.console import Console
 
+    from pointsense.datasets.official import read_official
     from pointsense.errors import UsageError
     from pointsense.experiments import tables, tupac16_agreement
+    from pointsense.experiments.ablations import ablate
     from pointsense.experiments.published import TABLES
+    from pointsense.learning.progress import shown_progress
+    from pointsense.model.config import parse_settings
     from pointsense.writing import write_json
 
     console = Console()
+    if experiment == "ablations":
+        if data or encoder or weights or set_:
+            raise UsageError(
+                "ablations know --budget, --seed and --device alone: they need no data, and no encoder"
+            )
+        with shown_progress(console) as report_progress:
+            print(ablate(out, minutes=budget, seed=seed, device=device, report=report_progress))
+        print(f"{out / experiment}.md")
+        return
+    if experiment not in (*TABLES, "agreement"):
+        raise UsageError(
+            f"unknown experiment '{experiment}'; use {', '.join(TABLES)}, ablations or agreement"
+        )
+    if data is None:
+        raise UsageError(f"{experiment} is made from the contest's data; give their folder with --data")
     if experiment == "agreement":
         report = tupac16_agreement(data)
         print(f"TUPAC16's alternative labels, scored against the original ones: {len(report.cases)} cases")
@@ -93,13 +117,6 @@ def reproduce(
         print(f"F1 {report.overall.f1:.3f}")
         write_json(out / "agreement.json", {"version": __version__} | report.to_dict())
         return
-    if experiment not in TABLES:
-        raise UsageError(f"unknown experiment '{experiment}'; use {', '.join(TABLES)} or agreement")
-
-    from pointsense.datasets.official import read_official
-    from pointsense.learning.progress import shown_progress
-    from pointsense.model.config import parse_settings
-
     reading = read_official(TABLES[experiment].form, data, images=images, scale=scale, um_per_px=um_per_px)
     dataset = reading.sound()
     for note in reading.notes:

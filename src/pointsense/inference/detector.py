@@ -345,7 +345,7 @@ class Detector:
             from pointsense.inference.cluster import vote
             from pointsense.inference.patches import decode_patches
 
-            seen = decode_patches(self.network, codes[None].to(self.device), self.config)
+            seen = decode_patches(self.network.code, codes[None].to(self.device), self.config)
             votes = vote(seen, self.config.bandwidth, self.config.minimum_votes, axes_count=self.config.axes)
             found = [Found(votes.points, votes.score, votes.votes, votes.spread)]
         return self.detections(found)

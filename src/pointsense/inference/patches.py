@@ -12,16 +12,17 @@ from pointsense.inference.decode import Found
 from pointsense.inference.tiles import Tile, tiles
 from pointsense.model.config import Config
 from pointsense.model.network import PatchNetwork
+from pointsense.model.patch_code import PatchCode
 
 BATCH = 16
 
 
-def decode_patches(network: PatchNetwork, codes: Tensor, config: Config) -> Candidates:
+def decode_patches(code: PatchCode, codes: Tensor, config: Config) -> Candidates:
     """Candidate points, in px of their patch, of codes (B, L, C, m)."""
-    signal = network.code.recover(codes) * network.code.unit
+    signal = code.recover(codes) * code.unit
     return candidates(
         signal,
-        network.code.axes,
+        code.axes,
         channels=config.channels,
         threshold=config.amplitude_threshold or None,
         margin=config.bandwidth,
@@ -47,7 +48,7 @@ def predict_patches(network: PatchNetwork, image: Tensor, config: Config, device
     for first in range(0, len(plan), BATCH):
         reads = plan[first : first + BATCH]
         codes = network(torch.cat([read.read(image) for read in reads]).to(device)).codes
-        found = decode_patches(network, codes, config)
+        found = decode_patches(network.code, codes, config)
         patch = found.patch.cpu().numpy()
         for k, read in enumerate(reads):
             mine = patch == k

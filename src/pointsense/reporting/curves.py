@@ -84,6 +84,24 @@ def draw_threshold_curve(choice: ThresholdChoice) -> bytes:
         return png_bytes(figure)
 
 
+def draw_lines(panels: Sequence[tuple[str, str, Sequence[str], dict[str, list[float]]]]) -> bytes:
+    """Draw shares (0 to 1), two panels a row: title, what the columns are, the columns, and a line for each name."""
+    rows = -(-len(panels) // 2)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(9.0, 2.9 * rows)
+        for panel, (title, column, columns, lines) in zip(
+            figure.subplots(rows, 2).flat, panels, strict=False
+        ):
+            shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(lines)))
+            for shade, (name, values) in zip(shades, lines.items(), strict=True):
+                panel.plot(range(len(values)), values, "o-", color=shade, markersize=3.5, label=name)
+            panel.set_xticks(range(len(columns)), columns)
+            panel.set(xlabel=column, ylim=(-0.03, 1.03))
+            panel.set_title(title, fontsize=10)
+            panel.legend(fontsize=8)
+        return png_bytes(figure)
+
+
 def _smoothed(values: Sequence[float]) -> np.ndarray:
     """Return the running mean over a twentieth of the values, shorter at both ends."""
     exact = np.asarray(values, dtype=float)
