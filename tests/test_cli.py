@@ -621,6 +621,20 @@ def test_challenges_have_their_rule_and_radius(cli, two_images, tmp_path, name):
     assert evaluated(cli, tmp_path, *arguments, "--radius", 4)[1]["radius_px"] == 4
 
 
+def test_the_papers_radius_is_that_of_the_smallest_object(cli, one_error, two_images, tmp_path):
+    data, found = two_images
+    arguments = (data, "--predictions", found, "--protocol", "rho")
+    code, said = one_error("evaluate", *arguments)
+    assert (code, "does not tell it" in said, '"smallest_radius_px": PX' in said) == (2, True, True)
+    write(data / "dataset.json", '{"smallest_radius_px": 0}')
+    code, said = one_error("evaluate", *arguments)
+    assert (code, "smallest_radius_px is 0, expected a positive number" in said) == (1, True)
+    for rho, hits in ((1.0, 0), (1.001, 2)):  # two detections lie 1 px off, which is not less than 1
+        write(data / "dataset.json", f'{{"smallest_radius_px": {rho}}}')
+        counts, scores, _ = evaluated(cli, tmp_path, *arguments)
+        assert (counts[0], scores["protocol"]) == (hits, "one-to-one")
+
+
 def test_a_challenge_needs_the_pixel_size(one_error, two_images):
     data, found = two_images
     code, said = one_error("evaluate", data, "--predictions", found, "--protocol", "midog")

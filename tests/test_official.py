@@ -17,7 +17,7 @@ from pointsense.datasets import load_dataset
 from pointsense.datasets.convert import write_dataset
 from pointsense.datasets.official import FORMATS, named, read_official
 from pointsense.errors import DataError, UsageError
-from pointsense.evaluation.challenges import CHALLENGES
+from pointsense.evaluation.challenges import CHALLENGES, RHO
 from pointsense.experiments import tupac16_agreement
 from pointsense.experiments.agreement import ALTERNATIVE, ORIGINAL
 from pointsense.points import Detections
@@ -65,6 +65,7 @@ def test_icpr2012(tmp_path):
     assert [sample.group for sample in reading.dataset.samples] == ["A00", "A00"]
     assert reading.dataset.um_per_px == 0.2456
     assert reading.dataset.radius_px["mitosis"] == pytest.approx(5 / 0.2456, abs=1e-3)
+    assert reading.dataset.smallest_radius_px == pytest.approx(np.sqrt(2 / np.pi), abs=1e-3)
     assert reading.problems == []
 
 
@@ -321,17 +322,17 @@ def as_napari(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "write"),
+    ("name", "write", "smallest"),
     [
-        ("coco", as_coco),
-        ("coco", as_coco_key_points),
-        ("voc", as_voc),
-        ("qupath", as_qupath),
-        ("cvat", as_cvat),
-        ("napari", as_napari),
+        ("coco", as_coco, 3.0),
+        ("coco", as_coco_key_points, None),
+        ("voc", as_voc, 3.5),
+        ("qupath", as_qupath, None),
+        ("cvat", as_cvat, 1.0),
+        ("napari", as_napari, None),
     ],
 )
-def test_exports_come_back(name, write, tmp_path):
+def test_exports_come_back(name, write, smallest, tmp_path):
     image(tmp_path / "a.png")
     write(tmp_path)
     reading = read_official(name, tmp_path)
@@ -341,6 +342,7 @@ def test_exports_come_back(name, write, tmp_path):
     write_dataset(reading.dataset, tmp_path / "out")
     again = load_dataset(tmp_path / "out")
     np.testing.assert_allclose(again.samples[0].points, POINTS, atol=1e-3)
+    assert again.smallest_radius_px == smallest  # of boxes alone
     assert again.class_names == ("cell",)
     assert again.samples[0].split == ("val" if write is as_coco else "train")
 
@@ -671,4 +673,4 @@ def test_help_and_docs_name_every_format_and_challenge(cli):  # noqa: F811
         assert re.search(rf"\b{name}\b", words)
         assert f"`{name}`" in page
     words = " ".join(cli("evaluate", "--help")[1].split())
-    assert all(re.search(rf"\b{name}\b", words) for name in CHALLENGES)
+    assert all(re.search(rf"\b{name}\b", words) for name in (*CHALLENGES, RHO))

@@ -106,7 +106,7 @@ def evaluate(
         typer.Option(
             metavar="NAME",
             help="one-to-one, greedy or duplicate-tolerant; or a challenge, with its radius: icpr2012, icpr2012-8um, "
-            "mitos14, amida13, tupac16, midog, crchisto.",
+            "mitos14, amida13, tupac16, midog, crchisto; or rho, the radius of the smallest object.",
         ),
     ] = "one-to-one",
     against: Annotated[
@@ -159,7 +159,7 @@ def evaluate(
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
     rule, of_challenge = resolve(protocol, dataset)
     if of_challenge and all("=" in one for one in radius or []):
-        radius = [f"{of_challenge:.6g}", *(radius or [])]
+        radius = [str(of_challenge), *(radius or [])]
     samples = found_by.samples_of(dataset, split)
     other = None if against is None else found_by.found_in_folder(samples, against)
     of_model: dict[str, float] = {}

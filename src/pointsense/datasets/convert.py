@@ -53,7 +53,11 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
         write_table(out / "split.csv", ("image", "split"), [(s.name, s.split) for s in samples if s.split])
     if dataset.has_groups:
         write_table(out / "groups.csv", ("image", "group"), [(s.name, s.group) for s in samples])
-    scale = {"um_per_px": dataset.um_per_px, "radius_px": dataset.radius_px or None}
+    scale = {
+        "um_per_px": dataset.um_per_px,
+        "radius_px": dataset.radius_px or None,
+        "smallest_radius_px": dataset.smallest_radius_px,
+    }
     if known := {key: value for key, value in scale.items() if value is not None}:
         write_json(out / "dataset.json", known)
     rows = [

@@ -79,12 +79,15 @@ class Dataset:
         Match radius in pixels for each class ("" for points without a class); empty where unknown.
     um_per_px : float or None
         Pixel size in micrometres.
+    smallest_radius_px : float or None
+        Radius of the smallest object where regions or boxes are annotated: the paper's rho.
     """
 
     root: Path
     samples: tuple[Sample, ...]
     radius_px: dict[str, float]
     um_per_px: float | None = None
+    smallest_radius_px: float | None = None
 
     @property
     def train(self) -> list[Sample]:

@@ -200,6 +200,12 @@ def _read_scale(reading: Reading, path: Path) -> None:
     if um_per_px is not None and not _is_length(um_per_px):
         reading.problems.append(f"{path}: um_per_px is {um_per_px!r}, expected a positive number or null")
         um_per_px = None
+    smallest = value.get("smallest_radius_px")
+    if smallest is not None and not _is_length(smallest):
+        reading.problems.append(
+            f"{path}: smallest_radius_px is {smallest!r}, expected a positive number of pixels or null"
+        )
+        smallest = None
     if radius is None:
         radii = {}
     elif isinstance(radius, dict):
@@ -216,6 +222,7 @@ def _read_scale(reading: Reading, path: Path) -> None:
         reading.dataset,
         um_per_px=None if um_per_px is None else float(um_per_px),
         radius_px={name: float(length) for name, length in radii.items()},
+        smallest_radius_px=None if smallest is None else float(smallest),
     )
 
 

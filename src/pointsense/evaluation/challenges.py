@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from pointsense.datasets import Dataset
 from pointsense.errors import UsageError
 from pointsense.evaluation.match import PROTOCOLS
@@ -40,18 +42,25 @@ CHALLENGES = {
 """By the name that `evaluate --protocol` takes beside those of `PROTOCOLS`."""
 
 
+RHO = "rho"
+"""The paper's way: one-to-one within less than the radius of the smallest object of the data set."""
+
+
 def resolve(name: str, dataset: Dataset) -> tuple[str, float | None]:
-    """The protocol of a name, and the match radius in px of the data set where the name is a challenge's.
+    """The protocol of a name, and the match radius in px of the data set where the name has one.
 
     Raises
     ------
     UsageError
-        If the name is unknown, or the pixel size is not.
+        If the name is unknown, or the pixel size or the smallest object is not.
     """
     if name in PROTOCOLS:
         return name, None
+    if name == RHO:
+        return "one-to-one", rho_px(dataset)
     if name not in CHALLENGES:
-        raise UsageError(f"unknown --protocol '{name}'; use one of {', '.join((*PROTOCOLS, *CHALLENGES))}")
+        known = ", ".join((*PROTOCOLS, *CHALLENGES, RHO))
+        raise UsageError(f"unknown --protocol '{name}'; use one of {known}")
     return CHALLENGES[name].protocol, radius_px(name, dataset)
 
 
@@ -70,3 +79,19 @@ def radius_px(name: str, dataset: Dataset) -> float:
             'known: write {"um_per_px": UM} to dataset.json'
         )
     return challenge.radius_um / dataset.um_per_px
+
+
+def rho_px(dataset: Dataset) -> float:
+    """The largest match radius below that of the smallest object of the data set, px.
+
+    Raises
+    ------
+    UsageError
+        If the smallest object is not known.
+    """
+    if dataset.smallest_radius_px is None:
+        raise UsageError(
+            f"--protocol rho matches within the radius of the smallest object, and {dataset.root} does not tell it: "
+            'write {"smallest_radius_px": PX} to dataset.json, or convert labels that have regions or boxes'
+        )
+    return float(np.nextafter(dataset.smallest_radius_px, 0))

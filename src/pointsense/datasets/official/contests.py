@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def read_icpr2012(source: Source) -> list[Record]:
                 source.problems.append(f"{path}: a line has {len(row)} numbers, expected pairs x,y,x,y,...")
                 continue
             centres.append(np.reshape(row, (-1, 2)).mean(0)[::-1])
+            source.radii.append(math.sqrt(len(row) / 2 / math.pi))
         points = np.array(centres).reshape(-1, 2)
         slide = path.stem[:3]
         records.append(

@@ -63,7 +63,7 @@ def read_coco(source: Source) -> list[Record]:
                     crowds += 1
                     continue
                 name = names.get(one.get("category_id"), "")
-                of_image[one["image_id"]] += [(y, x, name) for y, x in _coco_points(path, one)]
+                of_image[one["image_id"]] += [(y, x, name) for y, x in _coco_points(source, path, one)]
             records += [
                 _record(source, path, one["file_name"], of_image[one["id"]], split)
                 for one in content["images"]
@@ -75,11 +75,12 @@ def read_coco(source: Source) -> list[Record]:
     return records
 
 
-def _coco_points(path: Path, annotation: dict[str, Any]) -> list[tuple[float, float]]:
+def _coco_points(source: Source, path: Path, annotation: dict[str, Any]) -> list[tuple[float, float]]:
     marked = np.reshape(annotation.get("keypoints") or [], (-1, 3))
     if len(marked := marked[marked[:, 2] > 0]):
         return [(_number(path, y), _number(path, x)) for x, y, _ in marked]
     x, y, width, height = (_number(path, number) for number in annotation["bbox"])
+    source.radii.append(min(width, height) / 2)
     return [(y + height / 2 - CORNER, x + width / 2 - CORNER)]
 
 
@@ -93,6 +94,7 @@ def read_voc(source: Source) -> list[Record]:
                 _number(path, one.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
             )
             labelled.append(((y1 + y2) / 2 - 1, (x1 + x2) / 2 - 1, one.findtext("name") or ""))
+            source.radii.append((min(y2 - y1, x2 - x1) + 1) / 2)
         records.append(_record(source, path, root.findtext("filename") or path.stem, labelled))
     return records
 
@@ -115,6 +117,7 @@ def read_cvat(source: Source) -> list[Record]:
                 elif one.tag == "box":
                     x1, y1, x2, y2 = (_number(path, one.get(side)) for side in ("xtl", "ytl", "xbr", "ybr"))
                     labelled.append(((y1 + y2) / 2 - CORNER, (x1 + x2) / 2 - CORNER, name))
+                    source.radii.append(min(y2 - y1, x2 - x1) / 2)
                 elif one.tag != "tag":
                     others[one.tag] += 1
             records.append(

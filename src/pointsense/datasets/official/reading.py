@@ -148,7 +148,9 @@ def read_official(
         radius = form.radius_um / size
     kinds = sorted({kind for sample in samples for kind in sample.classes} - {LOOK_ALIKE} or {""})
     radii = {kind: round(radius, 3) for kind in kinds} if radius else {}
-    return Reading(Dataset(root, tuple(samples), radii, size), source.problems, source.notes)
+    smallest = min((radius for radius in source.radii if radius > 0), default=0.0) * scale
+    dataset = Dataset(root, tuple(samples), radii, size, round(smallest, 3) or None)
+    return Reading(dataset, source.problems, source.notes)
 
 
 def _wanted(name: str) -> str:

@@ -55,12 +55,23 @@ class Record:
 
 @dataclass
 class Source:
-    """A download: its folder, its images, and what turns out to be wrong (`problems`) or odd (`notes`) with it."""
+    """A download, and what turns up while it is read.
+
+    Attributes
+    ----------
+    root : Path
+    images : Images
+    problems, notes : list of str
+        What is wrong, and what is odd with it.
+    radii : list of float
+        px, of the objects whose region or box is annotated.
+    """
 
     root: Path
     images: Images
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    radii: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
