@@ -395,3 +395,43 @@ def test_framed_images_and_points_agree(problem):
 
     image = read_image(problem.fit[0].path)
     assert Corners(frame).candidates(image)[0].tolist() == [[-0.5, -0.5], [95.5, 95.5]]
+
+
+STANDING = """
+import pathlib, sys, types
+
+class Spotiflow:
+    @classmethod
+    def from_folder(cls, folder, map_location):
+        if not pathlib.Path(folder).is_dir():
+            sys.exit("no model")
+        return cls()
+
+    def predict(self, image, verbose, device):
+        with open("seen", "a") as file:
+            file.write(f"{image.shape}\\n")
+
+module = types.ModuleType("spotiflow.model")
+module.Spotiflow = Spotiflow
+sys.modules |= {"spotiflow": types.ModuleType("spotiflow"), "spotiflow.model": module}
+program, sys.argv = sys.argv[2], ["-c", *sys.argv[3:]]
+exec(program)
+"""
+
+
+def test_a_standing_spotiflow_predicts_the_image_it_is_given(monkeypatch, tmp_path):
+    monkeypatch.setattr(spotiflow, "ENVIRONMENT", tmp_path / "env")
+    stand_in(tmp_path / "env", "spotiflow-predict", "")
+    stand_in(tmp_path / "env", "python", STANDING)
+    images = [spots([(9, 9)]), spots([(9, 9)], size=(40, 60))]
+    with (
+        pytest.raises(DataError, match=r"Spotiflow ended before it was ready; what it said is in .*\.log"),
+        spotiflow.standing(Frame(BYTES, 1.0), tmp_path, images),
+    ):
+        pass
+    assert "no model" in (tmp_path / "spotiflow.log").read_text()
+    (tmp_path / "model").mkdir()
+    with spotiflow.standing(Frame(BYTES, 1.0), tmp_path, images) as predict:
+        for number in (1, 0, 1):
+            predict(images[number])
+    assert (tmp_path / "seen").read_text().splitlines() == ["(40, 60)", "(120, 160)", "(40, 60)"]

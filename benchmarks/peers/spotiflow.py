@@ -193,8 +193,9 @@ def standing(frame: Frame, run: Path, images: Sequence[Image]) -> Iterator[Calla
         paths = [Path(folder) / f"{number}.tif" for number in range(len(images))]
         for path, image in zip(paths, images, strict=True):
             write_image(path, frame.prepare(image))
-        program = subprocess.Popen(
-            [environment() / "bin" / "python", "-c", STANDING, *paths],
+        command = [environment() / "bin" / "python", "-c", STANDING, *paths]
+        with subprocess.Popen(
+            command,
             cwd=run,
             text=True,
             bufsize=1,
@@ -202,25 +203,24 @@ def standing(frame: Frame, run: Path, images: Sequence[Image]) -> Iterator[Calla
             stdout=subprocess.PIPE,
             stderr=errors,
             env=os.environ | {"PYTHONPATH": ""},
-        )
+        ) as program:
 
-        def wait_for(word: str) -> None:
-            assert program.stdout is not None
-            if not any(line.strip() == word for line in program.stdout):
-                raise DataError(f"Spotiflow ended before it was {word}; what it said is in {log}")
+            def wait_for(word: str) -> None:
+                assert program.stdout is not None
+                if not any(line.strip() == word for line in program.stdout):
+                    raise DataError(f"Spotiflow ended before it was {word}; what it said is in {log}")
 
-        def predict(image: Image) -> None:
-            assert program.stdin is not None
-            number = next(k for k, own in enumerate(images) if own is image)
-            print(number, file=program.stdin, flush=True)
-            wait_for("done")
+            def predict(image: Image) -> None:
+                assert program.stdin is not None
+                number = next(k for k, own in enumerate(images) if own is image)
+                print(number, file=program.stdin, flush=True)
+                wait_for("done")
 
-        try:
-            wait_for("ready")
-            yield predict
-        finally:
-            program.terminate()
-            program.wait()
+            try:
+                wait_for("ready")
+                yield predict
+            finally:
+                program.terminate()
 
 
 def fit(problem: Problem) -> Trained:
