@@ -183,7 +183,7 @@ def run_peer(
     from pointsense.inference.detector import pick_device
     from pointsense.learning.fit import FRACTION
     from pointsense.learning.selection import draw_selection
-    from pointsense.peers.problem import Problem, cases_of, judge
+    from pointsense.peers.problem import Problem, as_cases, judge
 
     samples = dataset.train[: task.max_train_images]
     fit, select = draw_selection(samples, FRACTION, request["seed"], dataset.val)
@@ -193,7 +193,7 @@ def run_peer(
     trained = load_peer(peer)(problem)
     judged = judge(trained.finder, problem, dataset.val, PROTOCOL)
     return (
-        cases_of(dataset.val, judged.found),
+        as_cases(dataset.val, judged.found),
         judged.threshold,
         {
             "hardware": hardware(str(pick_device())),

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from pointsense.experiments import ablations
-from pointsense.experiments.ablations import ablate, best_of, paper
+from pointsense.errors import UsageError
+from pointsense.experiments import ablations, code_ablations
+from pointsense.experiments.ablations import ablate
+from pointsense.experiments.code_ablations import best_of, paper
 from pointsense.experiments.simulation import Setting, exact_supports, through_axes, through_map
 from test_cli import cli, one_error  # noqa: F401  fixtures
 
@@ -21,47 +23,62 @@ def test_points_are_apart_and_drawn_alike():
         assert min(distances) >= 50
 
 
+def test_a_patch_may_be_too_small_for_its_points():
+    with pytest.raises(UsageError, match=r"a patch of 60 px has no room for 9 points 50 px apart"):
+        Setting(patches=1, points=9, side=60, radius=20.0).draw()
+
+
 def test_too_few_measurements_bring_no_support_back():
     dense = Setting(3, 16, 260, 8.0)
-    assert exact_supports(paper(), FEW) == 1
-    assert exact_supports(paper(measurements=28), dense) < 0.1
-    assert exact_supports(paper(measurements=224), dense) == 1
+    assert exact_supports(paper(FEW), FEW) == 1
+    assert exact_supports(paper(FEW, measurements=28), dense) < 0.1
+    assert exact_supports(paper(FEW, measurements=224), dense) == 1
+    assert exact_supports(paper(FEW, lam=300.0), FEW) < 1  # entries below the threshold are missed
 
 
 def test_axes_and_maps_bring_points_back_until_noise_hides_them():
-    assert through_axes(paper(), FEW, 0.0).overall.f1 == 1
-    assert through_axes(paper(), FEW, 0.4).overall.f1 < 0.5
+    assert through_axes(paper(FEW), FEW, 0.0).overall.f1 == 1
+    assert through_axes(paper(FEW), FEW, 0.4).overall.f1 < 0.5
     small = Setting(3, 4, 64, 5.0)
-    assert through_map(128, 0.03, small, 0.0).overall.f1 == 1
-    assert through_map(16, 0.03, small, 0.4).overall.f1 < 0.9
+    assert through_map(128, small, 0.0, lam=0.03, threshold=0.5).overall.f1 == 1
+    assert through_map(16, small, 0.4, lam=0.03, threshold=0.5).overall.f1 < 0.9
 
 
-def test_a_weight_is_chosen_on_other_patches():
-    def score(lam, seed):
-        asked.append((lam, seed))
-        return through_axes(paper(lam=lam, axes=3), Setting(2, 2, 260, 20.0, seed), 0.0)
+def test_the_threshold_grows_with_the_patch():
+    assert paper(FEW).amplitude_threshold == 15
+    assert paper(Setting(1, 1, 130, 5.0)).amplitude_threshold == 7.5
+
+
+def test_a_choice_is_made_on_other_patches():
+    def score(choice, setting):
+        asked.append((choice["lam"], setting.seed))
+        return through_axes(paper(setting, axes=3, **choice), setting, 0.0)
 
     asked = []
-    assert best_of((0.39, 390.0), score, 5) == 1
-    assert asked == [(0.39, 6), (390.0, 6), (0.39, 5)]
+    two = Setting(2, 2, 260, 20.0, seed=5)
+    assert best_of([{"lam": 390.0}, {"lam": 0.39}], score, two) == (1, {"lam": 0.39})
+    assert asked == [(390.0, 6), (0.39, 6), (0.39, 5)]
 
 
 def test_the_page(monkeypatch, tmp_path):
-    tiny = {"steps": 2, "batch": 2, "patch": 64, "width": 8, "checks": 1}
+    monkeypatch.setattr(ablations, "SEEDS", 1)
+    monkeypatch.setattr(ablations, "SETTINGS", {"steps": 2, "batch": 2, "patch": 64, "width": 8, "checks": 1})
     for name, value in {
-        "SETTINGS": tiny, "SEEDS": 1, "AXES": (1, 3), "NOISES": (0.0,), "WEIGHTS": (0.39,), "THRESHOLDS": (15.0,),
-        "BUDGETS": (64,), "MAP_WEIGHTS": (0.1,), "MEASUREMENTS": (112,), "OBJECTS": (1,),
+        "AXES": (1, 3), "NOISES": (0.0,), "COMPARED_NOISES": (0.0,), "WEIGHTS": (0.39,), "THRESHOLDS": (15.0,),
+        "BUDGETS": (64,), "MAP_WEIGHTS": (0.03,), "MAP_THRESHOLDS": (0.5,), "MEASUREMENTS": (112,), "OBJECTS": (1,),
     }.items():  # fmt: skip
-        monkeypatch.setattr(ablations, name, value)
-    text = ablate(tmp_path, minutes=1.0, patches=2, device="cpu")
+        monkeypatch.setattr(code_ablations, name, value)
+    said = []
+    text = ablate(tmp_path, minutes=1.0, patches=2, device="cpu", told=said.append)
+    assert len(said) == 6
     assert (tmp_path / "ablations.md").read_text() == text
     assert text.count("\n## ") == 7
-    assert "\n| 0.39 | 1.000 |\n" in text
+    assert "\n| 0.39 | 1.00 |\n" in text
     assert (tmp_path / "ablations.png").read_bytes().startswith(b"\x89PNG")
     tables = json.loads((tmp_path / "ablations.json").read_text())["tables"]
-    assert set(tables[-1]["lines"]) == {
-        "F1 with a count", "F1 without a count", "count MAE with a count", "count MAE without a count",
-    }  # fmt: skip
+    assert tables[3]["chosen"]["1"] == [{"lam": 0.39, "minimum_votes": 1}]
+    assert tables[-1]["lines"]["steps, β = 0"] == [2.0]
+    assert len(tables[-1]["lines"]) == 6
 
 
 def test_from_the_command_line(cli, one_error, monkeypatch, tmp_path):  # noqa: F811
@@ -72,8 +89,9 @@ def test_from_the_command_line(cli, one_error, monkeypatch, tmp_path):  # noqa: 
         f"the page\n{tmp_path / 'ablations.md'}\n",
     )
     assert (said["minutes"], said["seed"]) == (2, 3)
-    code, error = one_error("reproduce", "ablations", "-o", tmp_path, "--data", tmp_path)
-    assert (code, "they need no data" in error) == (2, True)
+    for strange in (("--data", tmp_path), ("--um-per-px", 0.25), ("--set", "steps=2")):
+        code, error = one_error("reproduce", "ablations", "-o", tmp_path, *strange)
+        assert (code, "they need no data" in error) == (2, True)
     code, error = one_error("reproduce", "table2", "-o", tmp_path)
     assert (code, "give their folder with --data" in error) == (2, True)
 

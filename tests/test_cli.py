@@ -321,6 +321,8 @@ def test_cuda_without_one(one_error, cells, run, tmp_path, monkeypatch, verb):
         "predict": ["predict", cells / "images", "--model", run, "--out", tmp_path / "out"],
         "evaluate": ["evaluate", cells, "--model", run],
     }
+    code, said = one_error(*commands[verb], "--device", "cuda:x")
+    assert (code, "unknown device 'cuda:x'" in said) == (2, True)
     code, said = one_error(*commands[verb], "--device", "cuda")
     assert code == 2
     assert "cuda" in said
@@ -619,6 +621,7 @@ def test_challenges_have_their_rule_and_radius(cli, two_images, tmp_path, name):
         2 * CHALLENGES[name].radius_um,
     )
     assert evaluated(cli, tmp_path, *arguments, "--radius", 4)[1]["radius_px"] == 4
+    assert f"px (of --protocol {name})" in cli("evaluate", *arguments)[1]
 
 
 def test_the_papers_radius_is_that_of_the_smallest_object(cli, one_error, two_images, tmp_path):

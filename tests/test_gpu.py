@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pointsense.datasets import load_dataset
+from pointsense.encoding import ProjectionCode
 from pointsense.evaluation import Case, evaluate
 from pointsense.images import read_image
 from pointsense.inference.bundled import find_model
@@ -58,7 +59,7 @@ def test_other_losses_train(changes, cells, tmp_path):
 
 
 def test_a_training_goes_on(cells, tmp_path):
-    config = override(preset("pointsense"), SMALL | {"width": 8, "steps": 30, "checks": 3})
+    config = override(preset("pointsense"), SMALL | {"width": 8, "steps": 30, "checks": 5})
 
     def stop(progress):
         if progress.step >= 15:
@@ -66,5 +67,25 @@ def test_a_training_goes_on(cells, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(load_dataset(cells), tmp_path / "run", config, radius=6.0, device=GPU, report=stop)
-    metrics = train(load_dataset(cells), tmp_path / "run", config, radius=6.0, device=GPU, resume=True)
+    seen = []
+
+    def watch(progress):
+        seen.append(progress.step)
+
+    data = load_dataset(cells)
+    metrics = train(data, tmp_path / "run", config, radius=6.0, device=GPU, resume=True, report=watch)
     assert metrics["steps"] == 30
+    assert seen[0] > 18  # the check there has left a checkpoint
+
+
+def test_codes_of_a_gpu_are_those_of_the_cpu():
+    code = ProjectionCode(32, 8, axes=4, measurements=16)
+    points = torch.tensor([[20.0, 30.0], [41.5, 12.25]])
+    results = []
+    for device in ("cpu", GPU):
+        own = code.to(device)
+        mass = torch.zeros(1, 1, 64, 64, device=device)
+        for y, x in points.round().long():
+            mass[0, 0, y, x] = 1
+        results.append(own.measure(mass).cpu())
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)

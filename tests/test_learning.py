@@ -16,6 +16,8 @@ from pointsense.datasets import Sample, load_dataset
 from pointsense.datasets.synthetic import RADIUS_PX, draw_image, make_synthetic
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation import match
+from pointsense.inference.detector import pick_device
+from pointsense.learning import training
 from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Crops, Field, cut
 from pointsense.learning.fit import train
@@ -317,3 +319,25 @@ def test_training_uses_look_alikes(marked, tmp_path, monkeypatch):
     metrics = train(dataset, tmp_path / "run", config, radius=RADIUS_PX, device="cpu")
     assert first in metrics["train_images"]
     assert (len(seen[0]), len(seen[-1])) == (1, 1)
+
+
+@pytest.mark.parametrize(("name", "devices"), [("cpu", 1), ("cuda", 1), ("cuda:0", 1), ("cuda:1", [1])])
+def test_a_training_runs_on_the_device_that_was_asked_for(monkeypatch, name, devices):
+    asked = {}
+    monkeypatch.setattr(training, "pick_device", torch.device)
+    monkeypatch.setattr(training, "pick_precision", lambda config, device: "32-true")
+    monkeypatch.setattr(training, "Fabric", lambda **options: asked.update(options))
+    training.make_fabric(Config(), name)
+    assert (asked["accelerator"], asked["devices"]) == (name.split(":")[0], devices)
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    for name in ("cuda:2", "mps"):
+        with pytest.raises(UsageError, match=f"no device '{name}' on this machine"):
+            pick_device(name)
+    for name in ("cuda:", "cuda:x", "cuda:-1", "cpu:1", "tpu"):
+        with pytest.raises(UsageError, match=f"unknown device '{name}'; use auto, cpu, cuda, cuda:N or mps"):
+            pick_device(name)

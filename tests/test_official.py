@@ -384,6 +384,23 @@ def coco(folder, name, images, extra=()):
     text(folder / name, json.dumps(content))
 
 
+def test_the_smallest_object_is_one_that_is_used(tmp_path):
+    image(tmp_path / "a.png")
+    content = {
+        "images": [{"id": 0, "file_name": "a.png"}, {"id": 1, "file_name": "missing.png"}],
+        "categories": [{"id": 0, "name": "cell"}, {"id": 1, "name": "look-alike"}],
+        "annotations": [
+            {"image_id": 0, "category_id": 0, "bbox": [4, 4, 7.0019, 9]},
+            {"image_id": 0, "category_id": 1, "bbox": [20, 4, 1, 1]},
+            {"image_id": 1, "category_id": 0, "bbox": [4, 4, 2, 2]},
+        ],
+    }
+    text(tmp_path / "a.json", json.dumps(content))
+    reading = read_official("coco", tmp_path)
+    assert reading.dataset.smallest_radius_px == 3.5  # rounded down: no longer than the object's own
+    assert "the smallest annotated object has a radius of 3.5 px, in a.png" in reading.notes
+
+
 def test_images_of_one_name_in_several_folders(tmp_path):
     for name in ("c1/a.png", "c2/a.png", "c2/a.jpg"):
         image(tmp_path / name)
@@ -478,7 +495,7 @@ def test_images_lie_elsewhere_in_another_format_and_size(tmp_path):
     assert points_of(reading) == {"A00_00.jpg": {"mitosis": [[9.25, 4.75]]}}
     assert reading.dataset.um_per_px == pytest.approx(2 * 0.2456)
     assert reading.dataset.radius_px["mitosis"] == pytest.approx(2.5 / 0.2456, abs=1e-3)
-    assert "scaled by 0.5" in reading.notes[-1]
+    assert "scaled by 0.5" in reading.notes[-2]
     assert "1 images were found by the end of their path" in reading.notes[0]
     other = read_official("icpr2012", labels, images=shrunk, um_per_px=0.5)
     assert points_of(other) == {"A00_00.jpg": {"mitosis": [[19.0, 10.0]]}}

@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,11 +30,15 @@ SETTINGS = {"steps": 2, "batch": 2, "patch": 64, "checks": 1, "ema": 0.5, "preci
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A file with weights of the right names; their values are random."""
-    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    save_file(timm.create_model(faster_rcnn.BACKBONE, pretrained=False).state_dict(), path)
-    return str(path)
+def pretrained(tmp_path_factory):
+    """Settings of a backbone with a file of weights of the right names; their values are random."""
+    return started(faster_rcnn.BACKBONE, tmp_path_factory.mktemp("weights"))
+
+
+def started(backbone, folder):
+    path = folder / "weights.safetensors"
+    save_file(timm.create_model(backbone, pretrained=False).state_dict(), path)
+    return {"weights": str(path), "backbone": backbone}
 
 
 @pytest.fixture
@@ -79,8 +84,8 @@ def test_every_peer_is_found_by_name_and_no_other():
 
 @pytest.mark.parametrize(("name", "steps"), [("log", 0), ("fcrn", 20), ("faster-rcnn", 2)])
 @pytest.mark.parametrize("scale", [0.0, 0.6])
-def test_a_peer_learns_and_finds_points_in_image_px(cells, weights, tmp_path, name, steps, scale):
-    problem = make_problem(cells, tmp_path, scale=scale, steps=max(1, steps), weights=weights)
+def test_a_peer_learns_and_finds_points_in_image_px(cells, pretrained, tmp_path, name, steps, scale):
+    problem = make_problem(cells, tmp_path, scale=scale, steps=max(1, steps), **pretrained)
     trained = load_peer(name)(problem)
     assert trained.facts["parameters"] > 0
     assert trained.facts["steps"] == steps
@@ -244,13 +249,37 @@ def test_boxes_lie_around_points_and_their_centres_are_the_points():
 
 def test_faster_rcnn_without_weights_is_refused(problem):
     with pytest.raises(
-        UsageError, match="ImageNet weights of timm's 'mobilenetv2_100'; give their file with weights=, or"
+        UsageError, match=r"such as 'mobilenetv2_100', and the configuration has backbone=unet without any"
     ):
         faster_rcnn.fit(problem)
 
 
-def test_faster_rcnn_learns_from_crops_without_objects(problem, weights):
-    detector = faster_rcnn.build(override(problem.config, {"weights": weights}), 1, 12.0).train()
+def test_faster_rcnn_needs_features_at_its_strides(problem, tmp_path):
+    other = override(problem.config, started("convnext_atto", tmp_path))
+    with pytest.raises(
+        UsageError, match=r"has them at \(8, 16, 32\): use another backbone, such as mobilenet"
+    ):
+        faster_rcnn.build(other, 3, 12.0)
+
+
+def test_look_alikes_are_learned_from_as_our_own_network_does(monkeypatch, cells, tmp_path):
+    from pointsense.peers import descent
+
+    problem = make_problem(cells, tmp_path)
+    marked = [replace(sample, look_alikes=np.array([[5.0, 7.0]])) for sample in problem.fit]
+    fields = Frame.of(problem, read(marked)).fields(marked, read(marked))
+    seen = []
+    monkeypatch.setattr(descent, "Crops", lambda *given: seen.append(Crops(*given)) or seen[0])
+    network = torch.nn.Conv2d(3, 1, 1)
+    descend(
+        network, lambda own, images, points: own(images).square().mean(), lambda own: 0.0, problem, fields
+    )
+    assert [(alarm.y, alarm.x) for alarm in seen[0].alarms] == [(5.0, 7.0)] * 3
+    assert seen[0].hard > 0
+
+
+def test_faster_rcnn_learns_from_crops_without_objects(problem, pretrained):
+    detector = faster_rcnn.build(override(problem.config, pretrained), 1, 12.0).train()
     targets = [
         {"boxes": faster_rcnn.boxes_around(torch.zeros(0, 2), 12.0, 64), "labels": torch.zeros(0).long()}
     ]
@@ -260,9 +289,14 @@ def test_faster_rcnn_learns_from_crops_without_objects(problem, weights):
     assert losses["loss_box_reg"] == 0
 
 
-def test_faster_rcnn_sees_working_px_as_they_are_and_cuts_no_detection_off(problem, weights):
+def test_faster_rcnn_sees_working_px_as_they_are_and_cuts_no_detection_off(problem, pretrained):
     detector = faster_rcnn.build(
-        override(problem.config, {"weights": weights, "weights_origin": "tensorflow"}), 3, 12.0
+        override(
+            problem.config,
+            pretrained | {"weights_origin": "tensorflow"},
+        ),
+        3,
+        12.0,
     ).eval()
     image = torch.rand(3, 50, 70)
     images, _ = detector.transform([image])

@@ -14,7 +14,8 @@ from pointsense.datasets.official import FORMATS
 from pointsense.datasets.synthetic import draw_image
 from pointsense.evaluation.challenges import CHALLENGES
 from pointsense.experiments.published import TABLES
-from pointsense.experiments.tables import OURS, divided, systems
+from pointsense.experiments.rows import OURS, systems
+from pointsense.experiments.tables import divided
 from test_cli import cli, one_error  # noqa: F401  fixtures
 
 
@@ -67,27 +68,18 @@ def contest(tmp_path):
     return tmp_path / "data"
 
 
-def test_a_table_from_the_command_line(cli, contest, tmp_path):  # noqa: F811
-    small = ["pretrained=false", "steps=4", "batch=2", "patch=64", "checks=1", "look=0", "width=8", "axes=2"]
-    settings = [part for pair in [*small, "measurements=8"] for part in ("--set", pair)]
+SMALL = (
+    "pretrained=false", "steps=4", "batch=2", "patch=64", "checks=1", "look=0", "width=8", "axes=2", "measurements=8",
+)  # fmt: skip
+SETTINGS = [part for pair in SMALL for part in ("--set", pair)]
+
+
+def test_a_table_from_the_command_line(cli, contest, tmp_path, monkeypatch):  # noqa: F811
     out, weights = tmp_path / "out", tmp_path / "weights.safetensors"
     save_file(timm.create_model("mobilenetv2_050", pretrained=False).state_dict(), weights)
-    command = (
-        "reproduce",
-        "table2",
-        "--data",
-        contest,
-        "-o",
-        out,
-        "--encoder",
-        "mobilenetv2_050",
-        "--weights",
-        weights,
-        "--device",
-        "cpu",
-        *settings,
-    )
-    assert cli(*command, "--um-per-px", 1)[0] == 0
+    backbone = ("--encoder", "mobilenetv2_050", "--weights", weights, "--device", "cpu")
+    command = ("reproduce", "table2", "--data", contest, "-o", out, "--um-per-px", 1, *backbone, *SETTINGS)
+    assert cli(*command)[0] == 0
     page = (out / "table2.md").read_text()
     assert "| ECNNCS-2 | published | 0.879 | 0.845 | 0.862 |" in page
     assert "do not compare" in page
@@ -96,13 +88,31 @@ def test_a_table_from_the_command_line(cli, contest, tmp_path):  # noqa: F811
     content = json.loads((out / "table2.json").read_text())
     assert (content["radius_px"], content["protocol"]) == (5.0, "one-to-one")
     assert {one["settings"]["backbone"] for one in content["ours"].values()} == {"mobilenetv2_050"}
-    assert {one["steps"] for one in content["ours"].values()} == {4}
-    assert cli(*command, "--um-per-px", 1)[0] == 0  # all is there
+    assert {one["training"]["steps"] for one in content["ours"].values()} == {4}
+    # An object of one pixel has a radius of .56 px.
+    assert content["rho_px"] == pytest.approx(0.564, abs=1e-3)
+    assert page.count("F1 within ρ") == 1
+    assert all(one["within_rho"]["f1"] <= one["overall"]["f1"] for one in content["ours"].values())
+
+    def again(problem):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("pointsense.peers.faster_rcnn.fit", again)
+    assert cli(*command)[0] == 0  # all is there
     assert (out / "table2.md").read_text() == page
     for trained in ("cnncs", "ecnncs-1", "ecnncs-2"):
         shutil.rmtree(out / trained)
-    code, _, said = cli(*command, "--um-per-px", 1, "--seed", 1)
+    code, _, said = cli(*command, "--seed", 1)
     assert (code, "faster-r-cnn holds a training with other settings" in " ".join(said)) == (2, True)
+
+
+def test_faster_rcnn_is_left_out_where_it_cannot_start(cli, contest, tmp_path):  # noqa: F811
+    command = ("reproduce", "table2", "--data", contest, "-o", tmp_path / "out", "--um-per-px", 1, *SETTINGS)
+    code, said, _ = cli(*command, "--encoder", "unet", "--device", "cpu")
+    assert (code, said.count("Faster R-CNN is left out")) == (0, 2)  # before all trainings, and in the table
+    page = (tmp_path / "out" / "table2.md").read_text()
+    assert page.count("| ours |") == 4
+    assert "| F1 by group | CNNCS | ECNNCS-1 | ECNNCS-2 | pointsense |" in page
 
 
 def test_mistakes(one_error, contest, tmp_path):  # noqa: F811

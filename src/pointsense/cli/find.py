@@ -178,6 +178,11 @@ def evaluate(
         known = found_by.class_names_of(found)
     names = found_by.classes_of(dataset, known, class_names or [])
     radii = radii_of_classes(dataset, names, radius or [], of_model)
+    if of_challenge:
+        radii = {
+            name: (px, f"of --protocol {protocol}" if px == of_challenge else source)
+            for name, (px, source) in radii.items()
+        }
     print(f"{len(samples)} {split} images; match radius {listed(radii)}", flush=True)
     if model is not None:
         candidates = found_by.found_by_model(samples, detector, threshold={"": 0.0}, diameter=px, tile=tile)

@@ -82,6 +82,8 @@ def reproduce(
     device: Device = "auto",
 ) -> None:
     """Make what was published again, from a contest's data, or of the code itself; what is in --out is gone on with."""
+    from functools import partial
+
     from rich.console import Console
 
     from pointsense.datasets.official import read_official
@@ -95,12 +97,13 @@ def reproduce(
 
     console = Console()
     if experiment == "ablations":
-        if data or encoder or weights or set_:
+        if data or images or scale != 1 or um_per_px or encoder or weights or set_:
             raise UsageError(
                 "ablations know --budget, --seed and --device alone: they need no data, and no encoder"
             )
         with shown_progress(console) as report_progress:
-            print(ablate(out, minutes=budget, seed=seed, device=device, report=report_progress))
+            told = partial(print, flush=True)
+            print(ablate(out, minutes=budget, seed=seed, device=device, report=report_progress, told=told))
         print(f"{out / experiment}.md")
         return
     if experiment not in (*TABLES, "agreement"):
@@ -133,7 +136,7 @@ def reproduce(
             seed=seed,
             device=device,
             report=report_progress,
-            told=lambda line: print(line, flush=True),
+            told=partial(print, flush=True),
         )
     print(text)
     print(f"{out / experiment}.md")

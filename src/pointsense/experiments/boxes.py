@@ -17,7 +17,7 @@ from pointsense.learning.selection import draw_selection
 from pointsense.model.config import Config
 from pointsense.model.presets import fitted_to
 from pointsense.peers import faster_rcnn
-from pointsense.peers.problem import Problem, cases_of, judge
+from pointsense.peers.problem import Problem, as_cases, judge
 from pointsense.writing import write_json
 
 FOUND = "found.json"
@@ -43,7 +43,8 @@ def detect_boxes(
     dataset : Dataset
         Its `train` samples are divided as `train` divides them: most to fit, the rest to choose on.
     out : path
-        Folder of the model, and of the detections; where they are there, nothing is trained.
+        Folder of the detections, and of weights; where the detections are there, nothing is trained. A training that
+        was stopped begins again.
     config : Config
         Crops, steps, rates and backbone.
     radius, box : float
@@ -91,4 +92,4 @@ def detect_boxes(
         }
         write_json(path, stored)
     tables = [np.array(stored["found"][sample.name]).reshape(-1, 3) for sample in dataset.val]
-    return cases_of(dataset.val, [(table[:, :2], table[:, 2]) for table in tables]), stored["facts"]
+    return as_cases(dataset.val, [(table[:, :2], table[:, 2]) for table in tables]), stored["facts"]

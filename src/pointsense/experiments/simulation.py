@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pointsense.encoding import FlattenedMap
+from pointsense.errors import UsageError
 from pointsense.evaluation import Case, Report, evaluate
 from pointsense.inference.cluster import vote
 from pointsense.inference.patches import decode_patches
@@ -19,6 +20,8 @@ from pointsense.recovery import lasso
 
 APART = 2.5
 """Least distance of two points, in match radii."""
+
+TRIES = 20
 
 Patches = list[npt.NDArray[np.float64]]
 """Points (K, 2), (y, x), of each patch, in px of it."""
@@ -40,12 +43,17 @@ class Setting:
         return [self._scattered(generator) for _ in range(self.patches)]
 
     def _scattered(self, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-        points = np.zeros((0, 2))
-        while len(points) < self.points:
-            place = generator.uniform(-0.5, self.side - 0.5, 2)
-            if np.all(np.linalg.norm(points - place, axis=1) >= APART * self.radius):
-                points = np.vstack([points, place])
-        return points
+        for _ in range(TRIES):
+            points = np.zeros((0, 2))
+            for place in generator.uniform(-0.5, self.side - 0.5, (100 * self.points, 2)):
+                if np.all(np.linalg.norm(points - place, axis=1) >= APART * self.radius):
+                    points = np.vstack([points, place])
+                if len(points) == self.points:
+                    return points
+        raise UsageError(
+            f"a patch of {self.side} px has no room for {self.points} points {APART * self.radius:g} px apart; "
+            "ask for fewer, or larger patches"
+        )
 
     def score(self, truth: Patches, found: Patches) -> Report:
         """One-to-one within the radius."""
@@ -65,13 +73,12 @@ def disturbed(codes: Tensor, noise: float, seed: int) -> Tensor:
 
 @torch.no_grad()
 def exact_supports(config: Config, setting: Setting) -> float:
-    """Share of axes whose largest recovered entries, as many as there are, lie where the true ones do."""
+    """Share of axes on which those bins reach the amplitude threshold, and no others, that hold a point."""
     code = PatchCode(config)
     signal, codes = code.encode([torch.from_numpy(points) for points in setting.draw()])
-    true, found = signal[:, :, 0].flatten(0, 1) != 0, code.recover(codes)[:, :, 0].flatten(0, 1).abs()
-    order = found.argsort(dim=1, descending=True).argsort(dim=1)
-    largest = (order < true.sum(dim=1, keepdim=True)) & (found > 0)
-    return float((largest == true).all(dim=1).double().mean())
+    threshold = config.amplitude_threshold
+    true, found = (values[:, :, 0].abs() >= threshold for values in (signal, code.recover(codes)))
+    return float((found == true).all(dim=2).double().mean())
 
 
 @torch.no_grad()
@@ -85,17 +92,17 @@ def through_axes(config: Config, setting: Setting, noise: float) -> Report:
 
 
 @torch.no_grad()
-def through_map(measurements: int, lam: float, setting: Setting, noise: float) -> Report:
+def through_map(measurements: int, setting: Setting, noise: float, *, lam: float, threshold: float) -> Report:
     """What comes back of points through "scheme 1", a flattened map with so many measurements.
 
-    Its entries are 1, not distances: `lam` is in that unit.
+    Its entries are 1, not distances: `lam` and `threshold` are in that unit.
     """
     truth = setting.draw()
-    scheme = FlattenedMap(setting.side, setting.side, measurements, seed=setting.seed)
+    scheme = FlattenedMap(setting.side, setting.side, measurements)
     signals = torch.stack([scheme.encode(torch.from_numpy(points))[0] for points in truth])
     codes = disturbed(scheme.measure(signals), noise, setting.seed)
-    signal = scheme.recover(codes, lambda x, D: lasso(x, D, lam, positive=True).code.to(x.dtype))
-    seen = scheme.decode(signal, threshold=0.5)
+    signal = scheme.recover(codes, lambda x, D: lasso(x, D, lam).code.to(x.dtype))
+    seen = scheme.decode(signal, threshold=threshold)
     merged = vote(seen, setting.radius, axes_count=1)
     return setting.score(truth, _by_patch(merged.points, merged.patch, len(truth)))
 

@@ -87,7 +87,7 @@ def train(
     seed : int
         On the CPU, the same seed gives the same model.
     device : str
-        auto, cpu, cuda or mps.
+        auto, cpu, cuda, cuda:N or mps.
     resume : bool
         Go on from the folder's checkpoint, if there is one.
     overwrite : bool

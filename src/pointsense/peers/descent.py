@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pointsense.errors import DataError
 from pointsense.learning.course import Progress
 from pointsense.learning.crops import Crops, Field
+from pointsense.learning.mining import look_alikes
 from pointsense.learning.selection import standard_error
 from pointsense.learning.training import average, keep_statistics, make_fabric, schedule
 from pointsense.model.config import Config
@@ -71,6 +72,7 @@ def descend(
     config, started = config or problem.config, time.monotonic()
     fabric, precision = make_fabric(config, problem.device)
     crops = Crops(fields, config, problem.seed)
+    crops.alarms = look_alikes(fields, config)
     averaged = copy.deepcopy(network).to(fabric.device).eval()
     optimizer = torch.optim.AdamW(
         _groups(network, rates, config.learning_rate), weight_decay=config.weight_decay, betas=(0.9, 0.99)

@@ -31,11 +31,11 @@ from pointsense.peers.frame import Frame, FramedFinder, read
 from pointsense.peers.problem import Found, Problem, Trained, best_f1
 
 BACKBONE = "mobilenetv2_100"
-"""Where the configuration names the small network that has no pretrained weights."""
-
 WIDTH, REPRESENTATION, POOLED = 128, 512, 7
 """Channels of the pyramid, numbers that describe a box, side of what is pooled from it: half of torchvision's widths,
 which are for eighty classes."""
+
+STRIDES = (4, 8, 16)
 
 ANCHORS = (0.7, 1.0, 1.4)
 """Sides of the anchors at each cell, in boxes."""
@@ -59,13 +59,13 @@ Boxes = tuple[Tensor, Tensor]
 """Boxes (K, 4), (x1, y1, x2, y2) in working px from the corner of the first pixel, and scores (K,)."""
 
 
-def backbone_of(config: Config) -> str:
-    """The model of timm that the detector starts from."""
-    return BACKBONE if config.backbone == "unet" else config.backbone
+def can_start(config: Config) -> bool:
+    """Whether the configuration names a backbone with pretrained weights."""
+    return config.backbone != "unet" and bool(config.weights or config.pretrained)
 
 
 class Pyramid(nn.Module):
-    """Features (B, WIDTH, H / stride, W / stride) at the strides 4, 8 and 16."""
+    """Features (B, WIDTH, H / stride, W / stride) at `STRIDES`."""
 
     out_channels = WIDTH
 
@@ -98,22 +98,28 @@ def build(config: Config, channels: int, box: float) -> FasterRCNN:
     Raises
     ------
     UsageError
-        If the configuration asks for no weights; random ones would make a weaker peer than it is.
+        If the configuration asks for no weights, as random ones would make a weaker peer than it is, or for a backbone
+        without features at `STRIDES`.
     """
-    config = override(config, {"backbone": backbone_of(config)})
-    if not (config.weights or config.pretrained):
+    if not can_start(config):
         raise UsageError(
-            f"Faster R-CNN starts from ImageNet weights of timm's '{config.backbone}'; give their file with weights=, "
-            "or let timm fetch them with pretrained=true"
+            f"Faster R-CNN starts from ImageNet weights of a backbone of timm, such as '{BACKBONE}', and the "
+            f"configuration has backbone={config.backbone} without any; give backbone= and weights=, or pretrained=true"
         )
     network, normalise = build_timm(config, channels, load=True, features_only=True, out_indices=(1, 2, 3))
+    encoder = TimmEncoder(network)
+    if encoder.strides != STRIDES:
+        raise UsageError(
+            f"Faster R-CNN is built on features at strides {STRIDES}, and timm's '{config.backbone}' has them at "
+            f"{encoder.strides}: use another backbone, such as {BACKBONE} or resnet50"
+        )
     assert isinstance(normalise, Normalise)
     levels = ["0", "1", "2"]
     sides = tuple(box * side for side in ANCHORS)
     # A box has some three to eight cells of the finest level a side: one sample in each of 7 x 7 parts is enough.
     pooling = MultiScaleRoIAlign(levels, output_size=POOLED, sampling_ratio=1)
     detector = FasterRCNN(
-        Pyramid(TimmEncoder(network)),
+        Pyramid(encoder),
         rpn_anchor_generator=AnchorGenerator((sides,) * len(levels), ((1.0,),) * len(levels)),
         rpn_fg_iou_thresh=0.5,
         rpn_pre_nms_top_n_train=1000,

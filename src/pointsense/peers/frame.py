@@ -66,6 +66,7 @@ class Frame:
                 self.prepare(image, sample.name).half(),
                 self.working_points(sample, image),
                 sample.labels([""]),
+                to_working(sample.look_alikes, factors(image.shape, self.scale)),
             )
             for sample, image in zip(samples, images, strict=True)
         ]

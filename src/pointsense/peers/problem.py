@@ -48,7 +48,7 @@ class Problem:
     box : float
         Diameter of an object, image px.
     device : str
-        auto, cpu, cuda or mps.
+        auto, cpu, cuda, cuda:N or mps.
     report : callable, optional
         Given a `Progress` about once a second.
     """
@@ -114,7 +114,7 @@ def candidates_of(finder: Finder, images: Sequence[Image]) -> list[Found]:
     return [finder.candidates(image) for image in images]
 
 
-def cases_of(samples: Sequence[Sample], found: Iterable[Found]) -> list[Case]:
+def as_cases(samples: Sequence[Sample], found: Iterable[Found]) -> list[Case]:
     """Samples with their candidates, to be scored."""
     return [
         Case(sample.name, sample.group, sample.points, points, scores)
@@ -124,7 +124,7 @@ def cases_of(samples: Sequence[Sample], found: Iterable[Found]) -> list[Case]:
 
 def best_f1(samples: Sequence[Sample], found: Iterable[Found], radius: float) -> float:
     """F1 of the candidates of `samples` at their best threshold: what settings are chosen by."""
-    return best_threshold(cases_of(samples, found), radius).f1
+    return best_threshold(as_cases(samples, found), radius).f1
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def judge(finder: Finder, problem: Problem, samples: Sequence[Sample], protocol:
     """What a finder finds on samples, at the threshold that our own models' rule chooses on its selection part."""
     images = [read_image(sample.path) for sample in problem.select]
     tolerance = tolerance_of(sum(len(sample.points) for sample in problem.select))
-    selected = cases_of(problem.select, candidates_of(finder, images))
+    selected = as_cases(problem.select, candidates_of(finder, images))
     choice = best_threshold(selected, problem.radius, protocol=protocol, tolerance=tolerance)
     images = [read_image(sample.path) for sample in samples]
     begin = time.perf_counter()

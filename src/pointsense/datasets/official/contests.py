@@ -34,13 +34,13 @@ def read_icpr2012(source: Source) -> list[Record]:
     """`A00_v2/A00_00.csv`: a mitosis a line, all of its pixels x, y, x, y, ...; their mean is its centre."""
     records = []
     for path in sorted(source.root.glob("[AH][0-9][0-9]_v*/[AH][0-9][0-9]_[0-9][0-9].csv")):
-        centres = []
+        centres, radii = [], []
         for row in number_rows(path, source.problems):
             if len(row) % 2:
                 source.problems.append(f"{path}: a line has {len(row)} numbers, expected pairs x,y,x,y,...")
                 continue
             centres.append(np.reshape(row, (-1, 2)).mean(0)[::-1])
-            source.radii.append(math.sqrt(len(row) / 2 / math.pi))
+            radii.append(math.sqrt(len(row) / 2 / math.pi))
         points = np.array(centres).reshape(-1, 2)
         slide = path.stem[:3]
         records.append(
@@ -50,6 +50,7 @@ def read_icpr2012(source: Source) -> list[Record]:
                 (MITOSIS,) * len(points),
                 group=slide,
                 um_per_px=SCANNERS[slide[0]],
+                radii=tuple(radii),
             )
         )
     return records

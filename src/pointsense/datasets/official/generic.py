@@ -19,7 +19,8 @@ from pointsense.tables import read_table
 CORNER = 0.5
 """From our origin, the centre of the first pixel, to its corner, from which COCO's boxes and CVAT count."""
 
-Labelled = list[tuple[float, float, str]]
+Labelled = list[tuple[float, float, str, float]]
+"""y, x, class, and the radius of the box or nan."""
 
 
 def _record(source: Source, file: Path, name: Any, labelled: Labelled, split: str = "") -> Record:
@@ -41,6 +42,7 @@ def _record(source: Source, file: Path, name: Any, labelled: Labelled, split: st
         split=split,
         suffix=image.suffix,
         folder="" if folder == "." else folder,
+        radii=tuple(row[3] for row in labelled),
     )
 
 
@@ -63,7 +65,7 @@ def read_coco(source: Source) -> list[Record]:
                     crowds += 1
                     continue
                 name = names.get(one.get("category_id"), "")
-                of_image[one["image_id"]] += [(y, x, name) for y, x in _coco_points(source, path, one)]
+                of_image[one["image_id"]] += [(y, x, name, r) for y, x, r in _coco_points(path, one)]
             records += [
                 _record(source, path, one["file_name"], of_image[one["id"]], split)
                 for one in content["images"]
@@ -75,13 +77,12 @@ def read_coco(source: Source) -> list[Record]:
     return records
 
 
-def _coco_points(source: Source, path: Path, annotation: dict[str, Any]) -> list[tuple[float, float]]:
+def _coco_points(path: Path, annotation: dict[str, Any]) -> list[tuple[float, float, float]]:
     marked = np.reshape(annotation.get("keypoints") or [], (-1, 3))
     if len(marked := marked[marked[:, 2] > 0]):
-        return [(_number(path, y), _number(path, x)) for x, y, _ in marked]
+        return [(_number(path, y), _number(path, x), np.nan) for x, y, _ in marked]
     x, y, width, height = (_number(path, number) for number in annotation["bbox"])
-    source.radii.append(min(width, height) / 2)
-    return [(y + height / 2 - CORNER, x + width / 2 - CORNER)]
+    return [(y + height / 2 - CORNER, x + width / 2 - CORNER, min(width, height) / 2)]
 
 
 def read_voc(source: Source) -> list[Record]:
@@ -93,8 +94,8 @@ def read_voc(source: Source) -> list[Record]:
             x1, y1, x2, y2 = (
                 _number(path, one.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
             )
-            labelled.append(((y1 + y2) / 2 - 1, (x1 + x2) / 2 - 1, one.findtext("name") or ""))
-            source.radii.append((min(y2 - y1, x2 - x1) + 1) / 2)
+            radius = (min(y2 - y1, x2 - x1) + 1) / 2
+            labelled.append(((y1 + y2) / 2 - 1, (x1 + x2) / 2 - 1, one.findtext("name") or "", radius))
         records.append(_record(source, path, root.findtext("filename") or path.stem, labelled))
     return records
 
@@ -112,12 +113,13 @@ def read_cvat(source: Source) -> list[Record]:
                         place.partition(",")[::2] for place in (one.get("points") or "").split(";") if place
                     ]
                     labelled += [
-                        (_number(path, y) - CORNER, _number(path, x) - CORNER, name) for x, y in places
+                        (_number(path, y) - CORNER, _number(path, x) - CORNER, name, np.nan)
+                        for x, y in places
                     ]
                 elif one.tag == "box":
                     x1, y1, x2, y2 = (_number(path, one.get(side)) for side in ("xtl", "ytl", "xbr", "ybr"))
-                    labelled.append(((y1 + y2) / 2 - CORNER, (x1 + x2) / 2 - CORNER, name))
-                    source.radii.append(min(y2 - y1, x2 - x1) / 2)
+                    radius = min(y2 - y1, x2 - x1) / 2
+                    labelled.append(((y1 + y2) / 2 - CORNER, (x1 + x2) / 2 - CORNER, name, radius))
                 elif one.tag != "tag":
                     others[one.tag] += 1
             records.append(

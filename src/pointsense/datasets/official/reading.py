@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -148,9 +149,8 @@ def read_official(
         radius = form.radius_um / size
     kinds = sorted({kind for sample in samples for kind in sample.classes} - {LOOK_ALIKE} or {""})
     radii = {kind: round(radius, 3) for kind in kinds} if radius else {}
-    smallest = min((radius for radius in source.radii if radius > 0), default=0.0) * scale
-    dataset = Dataset(root, tuple(samples), radii, size, round(smallest, 3) or None)
-    return Reading(dataset, source.problems, source.notes)
+    smallest = _smallest(records, names, scale, source)
+    return Reading(Dataset(root, tuple(samples), radii, size, smallest), source.problems, source.notes)
 
 
 def _wanted(name: str) -> str:
@@ -187,6 +187,21 @@ def _samples(records: Sequence[Record], names: dict[int, str], source: Source, s
     if undivided:
         source.notes.append(f"{undivided} images are in no split, as others are: taken as train")
     return sorted(samples, key=lambda sample: sample.name)
+
+
+def _smallest(records: Sequence[Record], names: dict[int, str], scale: float, source: Source) -> float | None:
+    """The radius of the smallest object, rounded down, with a note on where it is; look-alikes are none."""
+    sizes = [
+        (radius * scale, name)
+        for k, name in names.items()
+        for radius, kind in zip(records[k].radii, records[k].classes, strict=bool(records[k].radii))
+        if kind != LOOK_ALIKE and radius > 0
+    ]
+    if not sizes:
+        return None
+    radius, name = min(sizes)
+    source.notes.append(f"the smallest annotated object has a radius of {radius:.3g} px, in {name}")
+    return math.floor(1000 * radius) / 1000 or None
 
 
 def _pixel_size(records: Sequence[Record], scale: float, source: Source) -> float | None:

@@ -41,6 +41,9 @@ class Record:
         That of the image where the labels name it.
     folder : str
         That of the labels, from which the key may start as well.
+    radii : tuple of K float
+        px, where regions or boxes are annotated: that of a disc of a region's area, half of a box's shorter side; nan
+        for what is marked as a point. Empty where all are.
     """
 
     key: str
@@ -51,27 +54,17 @@ class Record:
     um_per_px: float | None = None
     suffix: str = ""
     folder: str = ""
+    radii: tuple[float, ...] = ()
 
 
 @dataclass
 class Source:
-    """A download, and what turns up while it is read.
-
-    Attributes
-    ----------
-    root : Path
-    images : Images
-    problems, notes : list of str
-        What is wrong, and what is odd with it.
-    radii : list of float
-        px, of the objects whose region or box is annotated.
-    """
+    """A download: its folder, its images, and what turns out to be wrong (`problems`) or odd (`notes`) with it."""
 
     root: Path
     images: Images
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    radii: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
