@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pointsense.datasets import load_dataset
-from pointsense.evaluation.report import Case, Part, evaluate
+from pointsense.evaluation import Case, evaluate
+from pointsense.evaluation.report import Part
 from pointsense.images import read_image
 from pointsense.inference.detector import Detector
 from pointsense.inference.explain import explain

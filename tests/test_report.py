@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from pointsense.errors import DataError, UsageError
-from pointsense.evaluation.report import HEADER, Case, evaluate, paired_bootstrap
+from pointsense.evaluation import Case, evaluate, paired_bootstrap
+from pointsense.evaluation.report import HEADER
 
 EMPTY = np.empty((0, 2))
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from pointsense.datasets.synthetic import RADIUS_PX, draw_image, make_synthetic
 from pointsense.errors import UsageError
+from pointsense.evaluation import Case, evaluate
 from pointsense.evaluation.log_baseline import fit_log
-from pointsense.evaluation.report import Case, evaluate
 
 
 def rows(path):

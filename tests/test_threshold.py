@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pointsense.errors import DataError
+from pointsense.evaluation import Case, evaluate
 from pointsense.evaluation.log_baseline import LogDetector, fit_log
-from pointsense.evaluation.report import Case, evaluate
 from pointsense.evaluation.threshold import CANDIDATES, best_threshold
 
 EMPTY = np.empty((0, 2))

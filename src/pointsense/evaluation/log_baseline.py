@@ -12,7 +12,7 @@ from skimage.feature import peak_local_max
 from skimage.util import img_as_float64
 
 from pointsense.errors import DataError
-from pointsense.evaluation.report import Case
+from pointsense.evaluation.cases import Case
 from pointsense.evaluation.threshold import best_threshold
 
 Polarity = Literal["bright", "dark"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pointsense.datasets import Dataset, Sample, check_points_inside
 from pointsense.datasets.dataset import SPLITS
 from pointsense.errors import DataError, UsageError
-from pointsense.evaluation.report import Case
+from pointsense.evaluation.cases import Case
 from pointsense.images import read_image
 from pointsense.points import Detections
 

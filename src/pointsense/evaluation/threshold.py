@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pointsense.errors import DataError
+from pointsense.evaluation.cases import Case
 from pointsense.evaluation.match import gate, match_gated
-from pointsense.evaluation.report import Case
 
 CANDIDATES = 60
 TOLERANCE = 0.002

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pointsense.datasets import Sample
 from pointsense.errors import DataError
-from pointsense.evaluation.report import Case
+from pointsense.evaluation.cases import Case
 from pointsense.evaluation.threshold import TOLERANCE, ThresholdChoice, best_threshold
 from pointsense.inference.decode import Decoder, Found
 from pointsense.inference.detector import Detector, TileMap

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from pointsense.evaluation.cases import Case, CaseResult
 from pointsense.evaluation.match import Match
-from pointsense.evaluation.report import HEADER, Case, CaseResult, Part
+from pointsense.evaluation.report import HEADER, Part
 from pointsense.evaluation.threshold import best_threshold
 from pointsense.reporting.curves import draw_threshold_curve
 from pointsense.reporting.overlay import draw_overlay
