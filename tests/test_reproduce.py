@@ -83,6 +83,7 @@ def test_a_table_from_the_command_line(cli, contest, tmp_path, monkeypatch):  # 
     page = (out / "table2.md").read_text()
     assert "| ECNNCS-2 | published | 0.879 | 0.845 | 0.862 |" in page
     assert "do not compare" in page
+    assert "at most 48 minutes of training on the CPU" in page
     assert page.count("| ours |") == 5
     assert "| F1 by group | CNNCS | ECNNCS-1 | ECNNCS-2 | Faster R-CNN | pointsense |" in page
     content = json.loads((out / "table2.json").read_text())

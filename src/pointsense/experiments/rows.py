@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pointsense.datasets import Dataset
 from pointsense.evaluation import Case, Report, evaluate
 from pointsense.evaluation.challenges import Challenge
 from pointsense.evaluation.predictions import cases_of, found_by_model
 from pointsense.experiments.boxes import detect_boxes
 from pointsense.experiments.published import Table
-from pointsense.inference.detector import Detector
+from pointsense.inference.detector import Detector, pick_device
 from pointsense.learning.course import Progress
 from pointsense.learning.fit import train
 from pointsense.model.config import Config, override
@@ -59,6 +61,18 @@ class Setup:
     seed: int
     device: str
     report: Callable[[Progress], None] | None
+
+    @property
+    def where(self) -> str:
+        """The device by name, and how much of a CPU it is."""
+        device = pick_device(self.device)
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        return (
+            "the CPU, 1 thread"
+            if torch.get_num_threads() == 1
+            else f"the CPU, {torch.get_num_threads()} threads"
+        )
 
     def row(self, method: str, config: Config) -> Row:
         """Train, or take what is there, and score."""
