@@ -92,8 +92,12 @@ def test_from_the_command_line(cli, one_error, monkeypatch, tmp_path):  # noqa: 
     for strange in (("--data", tmp_path), ("--um-per-px", 0.25), ("--set", "steps=2")):
         code, error = one_error("reproduce", "ablations", "-o", tmp_path, *strange)
         assert (code, "they need no data" in error) == (2, True)
-    code, error = one_error("reproduce", "table2", "-o", tmp_path)
-    assert (code, "give their folder with --data" in error) == (2, True)
+    for name, place in (
+        ("table2", "the ICPR 2012 mitosis contest"),
+        ("agreement", "TUPAC16_AlternativeLabels"),
+    ):
+        code, error = one_error("reproduce", name, "-o", tmp_path)
+        assert (code, place in error, "their folder with --data" in error) == (2, True, True)
 
 
 @pytest.mark.parametrize("name", ["table9", "figure"])

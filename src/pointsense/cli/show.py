@@ -86,7 +86,7 @@ def reproduce(
 
     from rich.console import Console
 
-    from pointsense.datasets.official import read_official
+    from pointsense.datasets.official import FORMATS, read_official
     from pointsense.errors import UsageError
     from pointsense.experiments import tables, tupac16_agreement
     from pointsense.experiments.ablations import ablate
@@ -111,7 +111,10 @@ def reproduce(
             f"unknown experiment '{experiment}'; use {', '.join(TABLES)}, ablations or agreement"
         )
     if data is None:
-        raise UsageError(f"{experiment} is made from the contest's data; give their folder with --data")
+        form = FORMATS[TABLES[experiment].form if experiment in TABLES else "tupac16-alternative"]
+        raise UsageError(
+            f"{experiment} is made from data to be had from {form.obtain}; give their folder with --data"
+        )
     if experiment == "agreement":
         report = tupac16_agreement(data)
         print(f"TUPAC16's alternative labels, scored against the original ones: {len(report.cases)} cases")
