@@ -3,7 +3,9 @@
 import os
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from pointsense.datasets import load_dataset
 from pointsense.encoding import ProjectionCode
@@ -13,7 +15,9 @@ from pointsense.inference.bundled import find_model
 from pointsense.inference.detector import Detector
 from pointsense.learning.fit import train
 from pointsense.model.config import override
-from pointsense.model.presets import PRESETS, preset
+from pointsense.model.presets import PRESETS, fitted_to, preset
+from pointsense.peers import faster_rcnn
+from pointsense.peers.problem import Problem, judge
 
 GPU = os.environ.get("POINTSENSE_TEST_GPU", "cuda")
 
@@ -56,6 +60,19 @@ def test_presets_train_and_predict(name, cells, tmp_path):
 def test_other_losses_train(changes, cells, tmp_path):
     config = override(preset("pointsense"), SMALL | {"width": 8} | changes)
     assert train(load_dataset(cells), tmp_path / "run", config, radius=6.0, device=GPU)["steps"] == 4
+
+
+def test_faster_rcnn_trains_and_finds(cells, tmp_path):
+    given = tmp_path / "weights.safetensors"
+    save_file(timm.create_model(faster_rcnn.BACKBONE, pretrained=False).state_dict(), given)
+    settings = SMALL | {"backbone": faster_rcnn.BACKBONE, "weights": str(given)}
+    config = fitted_to(override(preset("pointsense"), settings), 6.0)
+    data = load_dataset(cells)
+    problem = Problem(data.train[:3], data.train[3:], 6.0, config, tmp_path, 0, 5.0, 12.0, GPU)
+    trained = faster_rcnn.fit(problem)
+    assert next(trained.finder.detector.parameters()).device.type == GPU
+    judged = judge(trained.finder, problem, data.val, "one-to-one")
+    assert len(judged.found) == len(data.val)
 
 
 def test_a_training_goes_on(cells, tmp_path):
