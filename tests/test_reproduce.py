@@ -89,6 +89,7 @@ def test_a_table_from_the_command_line(cli, contest, tmp_path, monkeypatch):  # 
     content = json.loads((out / "table2.json").read_text())
     assert (content["radius_px"], content["protocol"]) == (5.0, "one-to-one")
     assert {one["settings"]["backbone"] for one in content["ours"].values()} == {"mobilenetv2_050"}
+    assert {one["settings"]["weights"] for one in content["ours"].values()} == {"weights.safetensors"}
     assert {one["training"]["steps"] for one in content["ours"].values()} == {4}
     # An object of one pixel has a radius of .56 px.
     assert content["rho_px"] == pytest.approx(0.564, abs=1e-3)

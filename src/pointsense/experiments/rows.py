@@ -83,7 +83,7 @@ class Setup:
             method,
             evaluate(cases, self.radius, protocol=rule),
             evaluate(cases, self.rho) if self.rho else None,
-            config.model_dump(),
+            config.model_dump() | {"weights": Path(config.weights).name},
             facts,
             selection_f1,
         )
