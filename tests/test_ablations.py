@@ -4,11 +4,15 @@ import json
 
 import pytest
 
+from conftest import TINY
+from pointsense.datasets import load_dataset
 from pointsense.errors import UsageError
 from pointsense.experiments import ablations, code_ablations
 from pointsense.experiments.ablations import ablate
 from pointsense.experiments.code_ablations import best_of, paper
 from pointsense.experiments.simulation import Setting, exact_supports, through_axes, through_map
+from pointsense.model.config import override
+from pointsense.model.presets import preset
 from test_cli import cli, one_error  # noqa: F401  fixtures
 
 FEW = Setting(patches=3, points=4, side=260, radius=20.0)
@@ -81,17 +85,31 @@ def test_the_page(monkeypatch, tmp_path):
     assert len(tables[-1]["lines"]) == 6
 
 
-def test_from_the_command_line(cli, one_error, monkeypatch, tmp_path):  # noqa: F811
+def test_the_count_on_given_images(monkeypatch, cells, tmp_path):
+    monkeypatch.setattr(ablations, "SEEDS", 1)
+    monkeypatch.setattr(ablations, "preset", lambda name: override(preset(name), TINY | {"steps": 2}))
+    table = ablations.count_label(
+        tmp_path, load_dataset(cells), minutes=1.0, seed=0, device="cpu", report=None
+    )
+    assert "trained on 4 images of data, and scored on 2 others within 6 px" in table.words
+    assert table.lines["steps, β = 0.02"] == [2.0]
+
+
+def test_from_the_command_line(cli, one_error, cells, monkeypatch, tmp_path):  # noqa: F811
     said = {}
-    monkeypatch.setattr(ablations, "ablate", lambda out, **options: said.update(options) or "the page")
+    monkeypatch.setattr(
+        ablations, "ablate", lambda out, dataset, **options: said.update(options, data=dataset) or "the page"
+    )
     assert cli("reproduce", "ablations", "-o", tmp_path, "--budget", 2, "--seed", 3)[:2] == (
         0,
         f"the page\n{tmp_path / 'ablations.md'}\n",
     )
-    assert (said["minutes"], said["seed"]) == (2, 3)
-    for strange in (("--data", tmp_path), ("--um-per-px", 0.25), ("--set", "steps=2")):
+    assert (said["minutes"], said["seed"], said["data"]) == (2, 3, None)
+    assert cli("reproduce", "ablations", "-o", tmp_path, "--data", cells)[0] == 0
+    assert len(said["data"].samples) == 6
+    for strange in (("--scale", 0.5), ("--um-per-px", 0.25), ("--set", "steps=2")):
         code, error = one_error("reproduce", "ablations", "-o", tmp_path, *strange)
-        assert (code, "they need no data" in error) == (2, True)
+        assert (code, "ablations know --data" in error) == (2, True)
     for name, place in (
         ("table2", "the ICPR 2012 mitosis contest"),
         ("agreement", "TUPAC16_AlternativeLabels"),

@@ -64,7 +64,7 @@ def reproduce(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="Folder of the contest's data, as it is downloaded; ablations need none.",
+            help="Folder of the contest's data, as it is downloaded; for ablations a data set to train on, if any.",
         ),
     ] = None,
     images: Images = None,
@@ -86,6 +86,7 @@ def reproduce(
 
     from rich.console import Console
 
+    from pointsense.datasets import load_dataset
     from pointsense.datasets.official import FORMATS, read_official
     from pointsense.errors import UsageError
     from pointsense.experiments import tables, tupac16_agreement
@@ -97,13 +98,16 @@ def reproduce(
 
     console = Console()
     if experiment == "ablations":
-        if data or images or scale != 1 or um_per_px or encoder or weights or set_:
-            raise UsageError(
-                "ablations know --budget, --seed and --device alone: they need no data, and no encoder"
-            )
+        if images or scale != 1 or um_per_px or encoder or weights or set_:
+            raise UsageError("of the options, ablations know --data, --budget, --seed and --device alone")
+        dataset = load_dataset(data) if data else None
         with shown_progress(console) as report_progress:
             told = partial(print, flush=True)
-            print(ablate(out, minutes=budget, seed=seed, device=device, report=report_progress, told=told))
+            print(
+                ablate(
+                    out, dataset, minutes=budget, seed=seed, device=device, report=report_progress, told=told
+                )
+            )
         print(f"{out / experiment}.md")
         return
     if experiment not in (*TABLES, "agreement"):
