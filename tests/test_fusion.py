@@ -12,6 +12,7 @@ from torch import nn
 from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
 from pointsense.inference.mass import average_mass
+from pointsense.inference.second_look import judge
 from pointsense.model.backbone import ZeroBefore, build_timm
 from pointsense.model.classes import PointClass
 from pointsense.model.config import override
@@ -115,6 +116,7 @@ def test_a_loaded_model_runs_without_and_saves_with_them(tmp_path):
 
 @pytest.mark.parametrize("backbone", ["unet", "mobilenetv2_100"])
 def test_a_loaded_model_answers_as_it_is_stored(backbone, tmp_path):
+    torch.manual_seed(0)
     settings = {"look": 32, "backbone": backbone, "pretrained": False, "views": 4}
     config = override(fitted_to(preset("pointsense"), 6.0), settings)
     image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
@@ -123,13 +125,17 @@ def test_a_loaded_model_answers_as_it_is_stored(backbone, tmp_path):
     kinds = (PointClass("", 6.0, threshold=0.0),)
     Detector(network, config, InputContract.from_images([image]), kinds, look=look).save(tmp_path)
     loaded = Detector.load(tmp_path, device="cpu")
-    faster, stored = loaded.predict(image), replace(loaded, final=False).predict(image)
-    assert len(stored)
-    np.testing.assert_allclose(faster.points, stored.points, atol=1e-2)
-    np.testing.assert_allclose(faster.scores, stored.scores, atol=1e-3)
+    both = loaded, replace(loaded, final=False)
+    assert both[0].running[0] is not both[1].running[0]
+    levels, places = loaded.as_input(image), np.array([[20.0, 30.0], [50.5, 64.0]])
+    # Maps, not points: what is found in the noise of random weights hangs on the last digit.
+    faster, stored = (one.map(levels)[1] for one in both)
+    assert stored.max() > 0
+    torch.testing.assert_close(faster, stored, rtol=1e-3, atol=1e-4 * float(stored.max()))
+    chances = [judge(one.running[1], levels, places, side=32, views=4) for one in both]
+    np.testing.assert_allclose(*chances, atol=1e-4)
     loaded.look = None
     assert loaded.running[1] is None
-    assert not np.allclose(loaded.predict(image).scores[:3], stored.scores[:3])
 
 
 @pytest.mark.parametrize("views", [1, 2, 4, 8])
