@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pointsense.peers.descent import descend
 from pointsense.peers.frame import Frame, FramedFinder, read
-from pointsense.peers.problem import Found, Image, Problem, Trained, best_f1
+from pointsense.peers.problem import Found, Image, Problem, Trained, best_choice
 
 SIGMA = 0.2
 """Width of a point's Gaussian, in diameters of an object: 2 px for cells of 10 px, as in the paper."""
@@ -169,16 +169,15 @@ def fit(problem: Problem) -> Trained:
         """The best F1 on the selection part, and the distance of maxima (in widths) that gives it."""
         finder = FcrnFinder(frame, network, sigma, config.views, 0)
         maps = [finder.map(frame.prepare(image)) for image in selected]
-        choices = []
-        for distance in distances:
+
+        def found(distance: float) -> list[Found]:
             finder.distance = distance * sigma
-            found = [finder.peaks(density) for density in maps]
-            in_image = [
-                (frame.to_image(points, image.shape), scores)
-                for (points, scores), image in zip(found, selected, strict=True)
+            return [
+                frame.in_image(finder.peaks(density), image.shape)
+                for density, image in zip(maps, selected, strict=True)
             ]
-            choices.append((best_f1(problem.select, in_image, problem.radius), distance))
-        return max(choices)
+
+        return best_choice(problem, distances, found)
 
     facts = descend(
         network,

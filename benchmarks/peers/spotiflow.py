@@ -168,8 +168,7 @@ class SpotiflowFinder:
             call([*command, *(f"--{key}={value}" for key, value in options.items())], self.run)
             found = []
             for number, image in enumerate(images):
-                points, scores = read_found(folder / f"{number:05d}.csv")
-                found.append((self.frame.to_image(points, image.shape), scores))
+                found.append(self.frame.in_image(read_found(folder / f"{number:05d}.csv"), image.shape))
             return found
 
     def candidates(self, image: Image) -> Found:

@@ -89,7 +89,6 @@ def count_label(
         "seed",
         [str(seed + number) for number in range(SEEDS)],
         lines,
-        shares=False,
     )
 
 

@@ -51,8 +51,6 @@ class Ablation:
         The numbers of each column, by the name of the line.
     chosen : dict of str to list of Choice
         What was chosen on other patches for each number, where something was.
-    shares : bool
-        Whether all numbers are shares.
     """
 
     title: str
@@ -62,7 +60,6 @@ class Ablation:
     columns: list[str]
     lines: dict[str, list[float]]
     chosen: dict[str, list[Choice]] = field(default_factory=dict)
-    shares: bool = True
 
     def markdown(self) -> str:
         """Heading, words and table."""

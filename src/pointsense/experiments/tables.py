@@ -16,7 +16,7 @@ from pointsense.experiments.published import TABLES, Table
 from pointsense.experiments.rows import BOXES, MITOSIS_UM, Row, Setup, systems
 from pointsense.learning.course import Progress
 from pointsense.learning.selection import draw_selection
-from pointsense.peers import faster_rcnn
+from pointsense.learning.training import starts_given
 from pointsense.reporting.markdown import markdown
 from pointsense.writing import write_json, write_text
 
@@ -116,7 +116,7 @@ def reproduce(
     samples = tuple(sample.with_look_alikes_apart() for sample in dataset.samples)
     dataset, where = divided(replace(dataset, samples=samples))
     configs = systems(table, encoder)
-    if left_out := not faster_rcnn.can_start(configs[BOXES]):
+    if left_out := not starts_given(configs[BOXES]):
         del configs[BOXES]
     say = told or (lambda line: None)
     if left_out:

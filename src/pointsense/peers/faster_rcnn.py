@@ -23,12 +23,12 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, nms
 
 from pointsense.errors import UsageError
 from pointsense.inference.tiles import tiles
-from pointsense.learning.training import GIVEN_RATE
+from pointsense.learning.training import GIVEN_RATE, starts_given
 from pointsense.model.backbone import DEEPEST, Normalise, TimmEncoder, build_timm
 from pointsense.model.config import Config, override
 from pointsense.peers.descent import descend
 from pointsense.peers.frame import Frame, FramedFinder, read
-from pointsense.peers.problem import Found, Problem, Trained, best_f1
+from pointsense.peers.problem import Found, Problem, Trained, best_choice
 
 BACKBONE = "mobilenetv2_100"
 WIDTH, REPRESENTATION, POOLED = 128, 512, 7
@@ -57,11 +57,6 @@ CORE, HALO = 512, 64
 
 Boxes = tuple[Tensor, Tensor]
 """Boxes (K, 4), (x1, y1, x2, y2) in working px from the corner of the first pixel, and scores (K,)."""
-
-
-def can_start(config: Config) -> bool:
-    """Whether the configuration names a backbone with pretrained weights."""
-    return config.backbone != "unet" and bool(config.weights or config.pretrained)
 
 
 class Pyramid(nn.Module):
@@ -101,7 +96,7 @@ def build(config: Config, channels: int, box: float) -> FasterRCNN:
         If the configuration asks for no weights, as random ones would make a weaker peer than it is, or for a backbone
         without features at `STRIDES`.
     """
-    if not can_start(config):
+    if not starts_given(config):
         raise UsageError(
             f"Faster R-CNN starts from ImageNet weights of a backbone of timm, such as '{BACKBONE}', and the "
             f"configuration has backbone={config.backbone} without any; give backbone= and weights=, or pretrained=true"
@@ -234,15 +229,15 @@ def fit(problem: Problem) -> Trained:
         """The best F1 on the selection part, and the overlap that gives it."""
         finder = BoxFinder(frame, network, box, 0)
         boxes = [finder.boxes(image) for image in prepared]
-        choices = []
-        for overlap in overlaps:
+
+        def found(overlap: float) -> list[Found]:
             finder.overlap = overlap
-            found = []
-            for one, small, image in zip(boxes, prepared, selected, strict=True):
-                points, scores = finder.thinned(one, (small.shape[1], small.shape[2]))
-                found.append((frame.to_image(points, image.shape), scores))
-            choices.append((best_f1(problem.select, found, problem.radius), overlap))
-        return max(choices)
+            return [
+                frame.in_image(finder.thinned(one, (small.shape[1], small.shape[2])), image.shape)
+                for one, small, image in zip(boxes, prepared, selected, strict=True)
+            ]
+
+        return best_choice(problem, overlaps, found)
 
     facts = descend(
         detector,

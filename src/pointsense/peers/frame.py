@@ -58,6 +58,11 @@ class Frame:
         inside = np.array(shape[:2]) - 0.5
         return np.clip(to_image(points.reshape(-1, 2), factors(shape, self.scale)), -0.5, inside)
 
+    def in_image(self, found: Found, shape: tuple[int, ...]) -> Found:
+        """Candidates in working px as candidates in px of the image of `shape` (H, W, ...), see `to_image`."""
+        points, scores = found
+        return self.to_image(points, shape), scores
+
     def fields(self, samples: Sequence[Sample], images: Sequence[Image]) -> list[Field]:
         """What `Crops` draws from."""
         return [
@@ -84,5 +89,4 @@ class FramedFinder:
 
     def candidates(self, image: Image) -> Found:
         """Candidates of an image (H, W, C), in image px."""
-        points, scores = self.find(self.frame.prepare(image))
-        return self.frame.to_image(points, image.shape), scores
+        return self.frame.in_image(self.find(self.frame.prepare(image)), image.shape)

@@ -127,6 +127,13 @@ def best_f1(samples: Sequence[Sample], found: Iterable[Found], radius: float) ->
     return best_threshold(as_cases(samples, found), radius).f1
 
 
+def best_choice(
+    problem: Problem, values: Iterable[float], found_with: Callable[[float], Iterable[Found]]
+) -> tuple[float, float]:
+    """The best F1 on the selection part that a setting gives, and its value; of equals the largest."""
+    return max((best_f1(problem.select, found_with(value), problem.radius), value) for value in values)
+
+
 @dataclass(frozen=True)
 class Judged:
     """What a finder found.
