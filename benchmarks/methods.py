@@ -65,6 +65,7 @@ LITERAL: dict[str, Any] = WEIGHTS | {"backbone": "mobilenetv2_100", "steps": 200
 # beside mass, an encoder that learns, and crops around the rare objects.
 REPAIRS: dict[str, Any] = {
     "head": "spatial",
+    "width": 64,
     "freeze": False,
     "sensing": "smoothed",
     "sensing_sigma": 3.0,

@@ -16,6 +16,7 @@ from pointsense.learning.fit import train
 from pointsense.learning.losses import loss
 from pointsense.learning.training import parameter_groups
 from pointsense.model.config import override
+from pointsense.model.heads import SpatialHead
 from pointsense.model.network import build_network
 from pointsense.model.presets import PRESETS, fitted_to, preset
 
@@ -124,3 +125,25 @@ def test_only_given_weights_learn_slowly(pretrained, given, rate):
     config = override(fitted_to(preset("mitoses"), 20), settings)
     groups = parameter_groups(build_network(config, 3, load=False), config)
     assert sorted({group["peak"] for group in groups}) == sorted({rate, 1e-3})
+
+
+def test_a_spatial_head_learns_from_many_positive_features():
+    """As many as a pretrained network has: in the last of 200 steps it tells in which cell they are raised."""
+    torch.manual_seed(0)
+    head, codes, raised = SpatialHead(1280, 16, 16, 32), torch.randn(16, 32), torch.rand(1280) < 0.1
+    assert not head.eval()(torch.rand(1, 1280, 4, 4)).any()
+    head.train()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.0)
+    told, untold = 0.0, 0.0
+    for step in range(200):
+        cell, there = torch.randint(16, (8,)), (torch.rand(8) < 0.5).float()
+        features = 2 * torch.rand(8, 1280, 16) ** 3
+        features[torch.arange(8), :, cell] *= 1 + raised * there[:, None]
+        labels = codes[cell] * there[:, None]
+        loss = (head(features.unflatten(2, (4, 4))) - labels).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step >= 150:
+            told, untold = told + loss.item(), untold + labels.square().sum().item()
+    assert told < 0.4 * untold

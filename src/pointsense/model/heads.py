@@ -27,12 +27,20 @@ class GlobalHead(nn.Module):
 
 
 class SpatialHead(nn.Module):
-    """Feature maps (B, F, H, W) to `outputs` numbers by a narrow convolution and one linear layer."""
+    """Feature maps (B, F, H, W) to `outputs` numbers by a narrow convolution and one linear layer.
+
+    The narrow features are normalised: as F of a pretrained network are all positive, a first step of Adam would
+    otherwise move each by the sum of them, and most would never be above zero again. The first output is an empty code.
+    """
 
     def __init__(self, features: int, width: int, cells: int, outputs: int):
         super().__init__()
-        self.reduce = nn.Sequential(nn.Conv2d(features, width, 1), nn.ReLU(inplace=True))
+        self.reduce = nn.Sequential(
+            nn.Conv2d(features, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
         self.linear = nn.Linear(width * cells, outputs)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.linear(self.reduce(features).flatten(1))
