@@ -80,7 +80,7 @@ REPAIRS: dict[str, Any] = {
     "zoom": 1.25,
     "jitter": 0.2,
     "batch": 8,
-    "steps": 1200,
+    "steps": 1800,
     "ema": 0.995,
 }
 REPAIRED: dict[str, Any] = LITERAL | REPAIRS
