@@ -178,6 +178,24 @@ def sparse_code(
     ridge = check_number("ridge", ridge, above=False)
     goal = TOL if tol is None else tol
     _check_options(method, goal, max_iter, backend, positive or upper is not None)
+    if backend == "auto" and x.device.type != "cpu" and compiled.installed():
+        if backward != "unrolled" and method not in ITERATIONS:
+            given = [v.cpu() if isinstance(v, Tensor) else v for v in (lam, warm_start, upper, weights)]
+            return sparse_code(
+                x.cpu(),
+                D.cpu(),
+                given[0],
+                method=method,
+                backward=backward,
+                ridge=ridge,
+                tol=tol,
+                max_iter=max_iter,
+                warm_start=given[1],
+                positive=positive,
+                upper=given[2],
+                weights=given[3],
+                keep_inverse=keep_inverse,
+            ).to(x.device)
     scale = _scale(weights, x, D)
     problem = _problem(x, D, lam, warm_start, positive, upper, scale)
     wants_gradient = torch.is_grad_enabled() and any(
