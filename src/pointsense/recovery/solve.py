@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,8 +140,11 @@ def sparse_code(
 
     Parameters
     ----------
-    x, D, lam, method, max_iter, warm_start, positive, upper, weights, backend
+    x, D, lam, method, max_iter, warm_start, positive, upper, weights
         As for `lasso`.
+    backend : {"auto", "compiled", "torch"}
+        As for `lasso`, but that "auto" solves a GPU's tensors on the CPU where the exact methods are compiled: with
+        the copies that is faster than batches of torch, whose pivots are many small kernels.
     backward : {"exact", "paper", "unrolled"}
         "exact": eqs. (5)-(7) and the gradient to lam.
         "paper": the approximation of eqs. (8) and (9).
@@ -178,24 +182,9 @@ def sparse_code(
     ridge = check_number("ridge", ridge, above=False)
     goal = TOL if tol is None else tol
     _check_options(method, goal, max_iter, backend, positive or upper is not None)
-    if backend == "auto" and x.device.type != "cpu" and compiled.installed():
-        if backward != "unrolled" and method not in ITERATIONS:
-            given = [v.cpu() if isinstance(v, Tensor) else v for v in (lam, warm_start, upper, weights)]
-            return sparse_code(
-                x.cpu(),
-                D.cpu(),
-                given[0],
-                method=method,
-                backward=backward,
-                ridge=ridge,
-                tol=tol,
-                max_iter=max_iter,
-                warm_start=given[1],
-                positive=positive,
-                upper=given[2],
-                weights=given[3],
-                keep_inverse=keep_inverse,
-            ).to(x.device)
+    device, exact_path = x.device, backward != "unrolled" and method not in ITERATIONS
+    if exact_path and backend == "auto" and compiled.installed() and x.device == D.device:
+        x, D, lam, warm_start, upper, weights = map(_on_cpu, (x, D, lam, warm_start, upper, weights))
     scale = _scale(weights, x, D)
     problem = _problem(x, D, lam, warm_start, positive, upper, scale)
     wants_gradient = torch.is_grad_enabled() and any(
@@ -231,7 +220,11 @@ def sparse_code(
         )
     if scale is not None:
         code = code / scale
-    return code.to(x.dtype).reshape(*problem.batch_shape, D.shape[1])
+    return code.to(device, x.dtype).reshape(*problem.batch_shape, D.shape[1])
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def _problem(
