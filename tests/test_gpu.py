@@ -18,6 +18,7 @@ from pointsense.model.config import override
 from pointsense.model.presets import PRESETS, fitted_to, preset
 from pointsense.peers import faster_rcnn
 from pointsense.peers.problem import Problem, judge
+from pointsense.recovery import sparse_code
 
 GPU = os.environ.get("POINTSENSE_TEST_GPU", "cuda")
 
@@ -106,3 +107,20 @@ def test_codes_of_a_gpu_are_those_of_the_cpu():
             mass[0, 0, y, x] = 1
         results.append(own.measure(mass).cpu())
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("backward", ["exact", "paper"])
+def test_sparse_codes_and_their_gradients_are_those_of_the_cpu(backend, backward):
+    generator = torch.Generator().manual_seed(0)
+    D = torch.randn(24, 60, generator=generator) / 24**0.5
+    x = torch.randn(5, 24, generator=generator)
+    results = []
+    for device in ("cpu", GPU):
+        own, columns = (t.to(device).requires_grad_() for t in (x, D))
+        code = sparse_code(own, columns, 0.3, backward=backward, backend=backend)
+        assert code.device.type == torch.device(device).type
+        code.square().sum().backward()
+        results.append([code.detach().cpu(), own.grad.cpu(), columns.grad.cpu()])
+    for cpu, gpu in zip(*results, strict=True):
+        torch.testing.assert_close(cpu, gpu, rtol=1e-4, atol=1e-4)
