@@ -180,7 +180,7 @@ def run_peer(
 ) -> Outcome:
     """Train another detector on the same division of `train`, its threshold chosen by the same rule as ours."""
     from peers import load_peer
-    from pointsense.inference.detector import pick_device
+    from pointsense.inference.device import pick_device
     from pointsense.learning.fit import FRACTION
     from pointsense.learning.selection import draw_selection
     from pointsense.peers.problem import Problem, as_cases, judge

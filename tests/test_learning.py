@@ -16,7 +16,7 @@ from pointsense.datasets import Sample, load_dataset
 from pointsense.datasets.synthetic import RADIUS_PX, draw_image, make_synthetic
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation import match
-from pointsense.inference.detector import pick_device
+from pointsense.inference.device import pick_device
 from pointsense.learning import training
 from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Crops, Field, cut

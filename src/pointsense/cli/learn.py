@@ -154,7 +154,7 @@ def _shown(dataset: Any, radii: Any, device: str, out: Path) -> Iterator[Any]:
     """Say what is learned from, and yield a `report` that shows the progress; who stops it is told how to go on."""
     from rich.console import Console
 
-    from pointsense.inference.detector import pick_device
+    from pointsense.inference.device import pick_device
     from pointsense.learning.progress import shown_progress
 
     console = Console()

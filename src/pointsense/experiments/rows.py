@@ -15,7 +15,8 @@ from pointsense.evaluation.challenges import Challenge
 from pointsense.evaluation.predictions import cases_of, found_by_model
 from pointsense.experiments.boxes import detect_boxes
 from pointsense.experiments.published import Table
-from pointsense.inference.detector import Detector, pick_device
+from pointsense.inference.detector import Detector
+from pointsense.inference.device import pick_device
 from pointsense.learning.course import Progress
 from pointsense.learning.fit import train
 from pointsense.model.config import Config, override

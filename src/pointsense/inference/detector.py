@@ -19,6 +19,7 @@ from pointsense.images import InputContract
 from pointsense.images.reading import with_known_dtype
 from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
+from pointsense.inference.device import pick_device
 from pointsense.inference.mass import TileMap, average_mass, map_tiles
 from pointsense.inference.patches import predict_patches
 from pointsense.inference.scaling import factors, rescaled, to_image
@@ -41,25 +42,6 @@ FARTHEST = 16.0
 
 MARGIN = 2
 """Windows around a core: one to cover it whole, and one for what atoms outside of it do to those inside."""
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device of a name: auto, cpu, cuda, cuda:N, mps.
-
-    Raises
-    ------
-    UsageError
-        If it is none of these, or not there; another one is never used instead.
-    """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
-    kind, colon, number = name.partition(":")
-    if kind not in there or (colon and not (kind == "cuda" and number.isdecimal())):
-        raise UsageError(f"unknown device '{name}'; use auto, cpu, cuda, cuda:N or mps")
-    if not there[kind] or (number and int(number) >= torch.cuda.device_count()):
-        raise UsageError(f"there is no device '{name}' on this machine; use --device auto or cpu")
-    return torch.device(name)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pointsense.errors import UsageError
-from pointsense.inference.detector import pick_device
+from pointsense.inference.device import pick_device
 from pointsense.learning.checkpoint import optimizer_tensors, restore_optimizer
 from pointsense.learning.crops import Crops, Field
 from pointsense.learning.frozen import FrozenFeatures
