@@ -78,7 +78,6 @@ TASKS = {
         6,
         box=18,
         preset="nuclei",
-        minutes=50.0,  # of one thread: 25 of two
         settings=WEIGHTS,
         note="crops of one field may be in both halves",
     ),

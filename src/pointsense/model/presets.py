@@ -54,10 +54,10 @@ _MITOSES: dict[str, Any] = _PRETRAINED | {
     "look": 96,
 }
 
-# Objects of many kinds and sizes, the largest many times their match radius: they need crops of three times the side.
+# Objects of many kinds and sizes, the largest many times their match radius: they need crops of twice the side.
 _NUCLEI: dict[str, Any] = _PRETRAINED | {
     "stride": 4,
-    "patch": 384,
+    "patch": 256,
     "batch": 4,
     "steps": 2500,
     "learning_rate": 2e-3,
