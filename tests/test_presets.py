@@ -140,10 +140,10 @@ def test_a_spatial_head_learns_from_many_positive_features():
         features = 2 * torch.rand(8, 1280, 16) ** 3
         features[torch.arange(8), :, cell] *= 1 + raised * there[:, None]
         labels = codes[cell] * there[:, None]
-        loss = (head(features.unflatten(2, (4, 4))) - labels).square().sum()
+        error = (head(features.unflatten(2, (4, 4))) - labels).square().sum()
         optimizer.zero_grad()
-        loss.backward()
+        error.backward()
         optimizer.step()
         if step >= 150:
-            told, untold = told + loss.item(), untold + labels.square().sum().item()
+            told, untold = told + error.item(), untold + labels.square().sum().item()
     assert told < 0.4 * untold
