@@ -439,6 +439,8 @@ class TestBackends:
             lasso(x, D.tolist(), 1.0, weights=2.0)
         with pytest.raises(TypeError, match=r"lam must be real, got torch\.complex"):
             lasso(x, D, torch.tensor(1j))
+        with pytest.raises(TypeError, match=r"x must be a torch\.Tensor, got list"):
+            sparse_code(x.tolist(), D, 1.0)
         with pytest.raises(TypeError, match="ridge must be a number, got Tensor"):
             sparse_code(x, D, 1.0, ridge=torch.tensor(0.1))
         with pytest.raises(ValueError, match="backend must be one of"):

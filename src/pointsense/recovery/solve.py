@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -182,16 +181,15 @@ def sparse_code(
     ridge = check_number("ridge", ridge, above=False)
     goal = TOL if tol is None else tol
     _check_options(method, goal, max_iter, backend, positive or upper is not None)
-    device, exact_path = x.device, backward != "unrolled" and method not in ITERATIONS
-    if exact_path and backend == "auto" and compiled.installed() and x.device == D.device:
-        x, D, lam, warm_start, upper, weights = map(_on_cpu, (x, D, lam, warm_start, upper, weights))
     scale = _scale(weights, x, D)
     problem = _problem(x, D, lam, warm_start, positive, upper, scale)
+    if backend == "auto" and backward != "unrolled" and method not in ITERATIONS and compiled.installed():
+        problem = problem.map(Tensor.cpu)
     wants_gradient = torch.is_grad_enabled() and any(
         v is not None and v.requires_grad for v in (problem.X, problem.D, problem.lam, problem.upper)
     )
     gaps: Tensor | None
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(problem.X.device.type, enabled=False):
         if backward == "unrolled":
             code, gaps = _unrolled(problem, method, max_iter, tol if wants_gradient else None)
         else:
@@ -218,13 +216,10 @@ def sparse_code(
             ConvergenceWarning,
             stacklevel=2,
         )
+    code = code.to(x.device)
     if scale is not None:
         code = code / scale
-    return code.to(device, x.dtype).reshape(*problem.batch_shape, D.shape[1])
-
-
-def _on_cpu(value: Any) -> Any:
-    return value.cpu() if isinstance(value, Tensor) else value
+    return code.to(x.dtype).reshape(*problem.batch_shape, D.shape[1])
 
 
 def _problem(
