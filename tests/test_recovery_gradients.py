@@ -36,7 +36,10 @@ def gradients(x, D, lam, weights, **options):
 
 
 def problem(seed, m=20, n=40, rows=3, fraction=0.2):
-    """Well-scaled problem, random loss weights and random directions of unit size."""
+    """Well-scaled problem, random loss weights and random directions: of unit size, for D of its own size.
+
+    The solution bends the more in D the smaller D is.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
@@ -44,7 +47,7 @@ def problem(seed, m=20, n=40, rows=3, fraction=0.2):
 
     D, x = normal(m, n) / m**0.5, 3 * normal(rows, m)
     lam = fraction * lam_max(x, D)
-    return x, D, lam, normal(rows, n), (normal(rows, m), normal(m, n), normal(rows))
+    return x, D, lam, normal(rows, n), (normal(rows, m), normal(m, n) * D.abs().max(), normal(rows))
 
 
 def assert_matches_differences(x, D, lam, weights, directions, **options):
