@@ -104,6 +104,9 @@ CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "jitter0": ("no change of colours", {"jitter": 0.0}, DENSE + RARE),
     "ema0": ("no average of the weights", {"ema": 0.0}, DENSE + RARE),
     "beta0": ("no count in the label", {"beta": 0.0}, DENSE + RARE),
+    "axes2": ("two axes of 48 measurements", {"axes": 2, "measurements": 48}, DENSE),
+    "axes4": ("four axes of 24 measurements", {"axes": 4, "measurements": 24}, DENSE),
+    "axes16": ("16 axes of six measurements", {"axes": 16, "measurements": 6}, DENSE),
     "gaussian": ("iid Gaussian sensing", {"sensing": "gaussian"}, DENSE + RARE),
     "filtered": ("filtered Gaussian sensing", {"sensing": "filtered"}, DENSE + RARE),
     "steps2": ("twice as many steps", {"steps": 6000}, DENSE),
@@ -154,6 +157,19 @@ METHODS = {
         REPAIRED | {"alpha": 0.01, "backward": "exact"},
         families=PAPER,
     ),
+    **{
+        f"{name}-weak": Method(
+            f"{title}, repaired, α = 0.001",
+            "ecnncs-2",
+            REPAIRED | {"alpha": 0.001, "backward": rule},
+            families=PAPER[:1],
+            first_fold=True,
+        )
+        for name, title, rule in (
+            ("ecnncs-2", "ECNNCS-2", "paper"),
+            ("ecnncs-exact", "ECNNCS, exact rule", "exact"),
+        )
+    },
     **{
         name: Method(title, settings=change | {"look": 0}, ablates=tasks)
         for name, (title, change, tasks) in CHANGES.items()
