@@ -76,6 +76,16 @@ def test_mass_at_the_points_has_no_loss():
     assert loss(network, output, points, config).total.item() == pytest.approx(0, abs=1e-9)
 
 
+def test_an_object_at_the_very_border_has_all_of_its_mass():
+    config, network, _ = projection_setup()
+    side = 36 * config.stride
+    mass = torch.zeros(2, 1, 36, 36)
+    mass[0, 0, 0, 0] = mass[0, 0, 35, 35] = mass[1, 0, 0, 35] = 1.0
+    output = Output(network.code.measure(mass), mass.sum((1, 2, 3)), mass)
+    points = [torch.tensor([[-0.5, -0.4], [side - 0.6, side - 1.0]]), torch.tensor([[0.0, side - 0.5]])]
+    assert loss(network, output, points, config).total.item() == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize("backward", ["exact", "paper"])
 def test_the_l1_term_reaches_the_mass_map(backward):
     config, network, output = projection_setup(alpha=1.0, backward=backward, lam=0.01)

@@ -70,7 +70,7 @@ def loss(
     weight = torch.ones_like(output.mass) if known is None else _in_cells(known, output.mass, config.stride)
     if config.target == "heatmap":
         return _spots(output.mass, weight, points, config)
-    cells = [to_cells(p, config.stride) for p in points]
+    cells = [_on_map(to_cells(p, config.stride), output.mass) for p in points]
     labels = _labels(cells, output.mass) * weight
     mass = output.mass * weight
     # By linearity, x_hat - x = Phi (h - h*).
@@ -88,6 +88,15 @@ def _in_cells(known: Tensor, mass: Tensor, stride: int) -> Tensor:
     """1 for the cells of maps (B * K, 1, H, W) all of whose pixels are known, else 0."""
     whole = (F.avg_pool2d(known, stride) > 0.999).to(mass)
     return whole.repeat_interleave(len(mass) // len(known), dim=0)
+
+
+def _on_map(cells: Tensor, mass: Tensor) -> Tensor:
+    """Points (N, 2) moved to the nearest centre of a cell where they lie between the outermost ones and the border.
+
+    There a part of their mass would fall beside the map, and the network would learn that they are less than an object.
+    """
+    ends = torch.tensor(mass.shape[-2:]).to(cells) - 1
+    return torch.minimum(cells.clamp(min=0), ends)
 
 
 def _labels(cells: Sequence[Tensor], mass: Tensor) -> Tensor:
