@@ -60,6 +60,18 @@ def test_nuclei_are_found_in_any_kind_of_fluorescence_image(turn):
     assert len(found) < 1.15 * len(centres)
 
 
+def test_few_nuclei_in_a_large_field():
+    generator = np.random.default_rng(0)
+    image = generator.normal(12, 2, (1536, 1536))
+    centres = generator.uniform(500, 1000, (5, 2))
+    rows, columns = np.mgrid[:1536, :1536]
+    for centre, bright in zip(centres, (60, 80, 100, 110, 120), strict=True):
+        image += bright * (np.hypot(rows - centre[0], columns - centre[1]) < 8)
+    found = Detector.load("nuclei", device="cpu").predict(image.clip(0, 255).astype(np.uint8)).points
+    assert found.shape == centres.shape
+    assert (np.linalg.norm(centres[:, None] - found, axis=-1).min(axis=1) < 4).all()
+
+
 def test_nuclei_of_another_size_are_found_by_their_diameter():
     image, centres = discs(diameter=54, side=600, spacing=110)
     detector = Detector.load("nuclei", device="cpu")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pointsense.datasets import Sample, load_dataset
 from pointsense.errors import DataError, UsageError
-from pointsense.evaluation.predictions import cases_of, classes_of, found_by_model
+from pointsense.evaluation.predictions import cases_of, class_to_count, classes_of, found_by_model
 from pointsense.images import InputContract
 from pointsense.inference.bundled import bundled_models, find_model
 from pointsense.inference.detector import Detector
@@ -21,6 +21,7 @@ from pointsense.learning.fit import train
 from pointsense.model.config import Config, override
 from pointsense.model.network import build_network
 from pointsense.model.presets import fitted_to, preset
+from pointsense.points import Detections
 from test_cli import cli, one_error  # noqa: F401  fixtures
 
 RADII = {"bright": 5.0, "dark": 3.0}
@@ -178,6 +179,21 @@ def test_classes_to_score(data):
     assert classes_of(dataset, ["cell"], ["dark"]) == ["dark"]
     with pytest.raises(UsageError, match="the model finds no 'dark'; its classes are bright, grey"):
         classes_of(dataset, ["bright", "grey"], ["dark"])
+
+
+def test_a_class_that_is_not_found_is_not_another(data):
+    dataset = load_dataset(data)
+    alone = {
+        sample.name: Detections.of(sample.points, classes=["bright"] * len(sample.points))
+        for sample in dataset.val
+    }
+    of_dark = dataset.only("dark").val
+    assert class_to_count("dark", alone, dataset) == "dark"
+    assert all(len(case.detections) == 0 for case in cases_of(of_dark, alone, "dark"))
+    # Other laboratories have other names.
+    foreign = {name: replace(one, classes=np.array(["cell"] * len(one))) for name, one in alone.items()}
+    assert class_to_count("dark", foreign, dataset) == ""
+    assert class_to_count("dark", {}, dataset) == "dark"
 
 
 def test_the_papers_heads_find_one_class():

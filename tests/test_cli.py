@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image, ImageDraw
 
 import pointsense
@@ -121,6 +122,11 @@ def test_wrong_usage(cli, wrong):
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/a"), "error: Permission denied (/a)"),
         (MemoryError(), "error: not enough memory; take smaller images"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            "error: not enough memory; take smaller images",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory."), "error: not enough memory; take smaller images"),
     ],
 )
 def test_what_the_machine_lacks_is_one_sentence(one_error, monkeypatch, error, sentence):
@@ -247,7 +253,12 @@ def test_train_predict_evaluate(cli, cells, tmp_path):
     assert cli("predict", cells / "images", "-m", run, "-o", out, "--device", "cpu")[0] == 0
     code, said, err = cli("evaluate", cells, "--predictions", out, "--json", tmp_path / "a.json")
     assert (code, err) == (0, [])
-    code, again, _ = cli("evaluate", cells, "--model", run, "--json", tmp_path / "b.json", "--device", "cpu")
+    code, again, err = cli(
+        "evaluate", cells, "--model", run, "--json", tmp_path / "b.json", "--device", "cpu"
+    )
+    assert err == []
+    learned = cli("evaluate", cells, "--model", run, "--split", "train", "--device", "cpu")[2]
+    assert "4 of 4 images have names of images that the model was trained or chosen on" in learned[0]
     assert code == 0
     assert said.splitlines()[-1] == again.splitlines()[-1]
     first, second = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
@@ -605,7 +616,10 @@ def test_evaluate_predictions(cli, two_images, tmp_path):
     counts, scores, err = evaluated(cli, tmp_path, *arguments)
     assert (counts, err) == ((2, 1, 1), [])
     assert (scores["protocol"], scores["radius_px"], scores["split"]) == ("one-to-one", 3.0, "val")
-    assert evaluated(cli, tmp_path, *arguments, "--threshold", 0.5)[0] == (2, 0, 1)
+    assert scores["threshold"] is None
+    above = evaluated(cli, tmp_path, *arguments, "--threshold", 0.5)
+    assert above[0] == (2, 0, 1)
+    assert above[1]["threshold"] == 0.5
     assert evaluated(cli, tmp_path, *arguments, "--class", "A")[0] == (1, 1, 1)
     assert evaluated(cli, tmp_path, *arguments, "--protocol", "greedy")[1]["protocol"] == "greedy"
 
@@ -739,6 +753,11 @@ def test_folds(cli, two_images, tmp_path):
         ),
         (["--predictions", "nowhere"], 1, "nowhere is not a folder"),
         (["--predictions", "found", "--class", "C"], 2, "no point of the class 'C'"),
+        (
+            ["--predictions", "found", "--threshold", "C=0.5"],
+            2,
+            "--threshold names the class 'C', but the classes here are: A, B",
+        ),
     ],
 )
 def test_evaluate_arguments(one_error, two_images, tmp_path, monkeypatch, arguments, code, words):

@@ -104,6 +104,12 @@ def test_an_image_without_split_is_used_for_nothing(folder, caplog):
     assert "names an image not in the data set: 'other.png' (line 3)" in caplog.text
 
 
+def test_an_image_of_no_fold_is_in_no_split(folder, tmp_path):
+    folds = write(tmp_path / "folds.csv", "image,fold\na.png,0\nsub/b.png,1\nc.png,\n")
+    dataset = load_dataset(folder, split_file=folds, val_fold=1)
+    assert [len(dataset.split(split)) for split in ("train", "val")] == [1, 1]
+
+
 def test_folds(folder, tmp_path):
     write(folder / "split.csv", "image,split\na.png,val\nsub/b.png,val\nc.png,val\n")
     folds = write(tmp_path / "folds.csv", "image,fold\na.png,0\nsub/b.png,1\nc.png,2\n")

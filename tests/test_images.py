@@ -1,5 +1,6 @@
 """Reading images without changing their numbers, and the contract that a model keeps with them."""
 
+import importlib.util
 import logging
 
 import numpy as np
@@ -46,6 +47,20 @@ def test_orientation_is_told_and_not_applied(tmp_path, caplog):
     tag[0x0112] = 6  # a quarter turn
     assert_read(save(tmp_path / "a.png", RGB, exif=tag), RGB)
     assert "a tag asks viewers to turn the image" in caplog.text
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_adobe_deflate", "tiff_lzw"])
+def test_a_tiff_with_an_orientation_is_not_turned(tmp_path, caplog, compression):
+    path = tmp_path / "a.tif"
+    Image.fromarray(RGB).save(path, compression=compression, tiffinfo={274: 6})
+    if compression == "tiff_lzw" and not importlib.util.find_spec("imagecodecs"):
+        with pytest.raises(
+            DataError, match="asks viewers to turn it, and is compressed with LZW; save it turned"
+        ):
+            read_image(path)
+        return
+    np.testing.assert_array_equal(read_image(path), RGB)
+    assert caplog.text.count("a tag asks viewers to turn the image") == 1
 
 
 def test_jpeg(tmp_path):
@@ -255,6 +270,33 @@ def test_large_images_are_sampled_with_a_fixed_seed():
     found = InputContract.from_images([large])
     assert found == InputContract.from_images([large])
     np.testing.assert_allclose(found.low + found.high, np.percentile(large, (0.1, 99.9)), atol=0.3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_few_objects_in_a_large_field_are_not_clipped(dtype):
+    unit = {"uint8": 1, "uint16": 100, "float32": 1 / 255}[dtype]
+    image = GENERATOR.normal(20, 1, (600, 600, 1)) * unit
+    rows, columns = np.mgrid[:600, :600]
+    disc = np.hypot(rows - 300.5, columns - 211) < 8  # .06% of the field
+    image[disc] += 160 * unit
+    image[7, 7] = 255 * unit  # a hot pixel counts for nothing
+    image = image.astype(dtype)
+    own = InputContract.from_images([image], levels="image").apply(image)[0]
+    assert 1 < own[disc].min() < own[disc].max() < 2
+    assert abs(np.median(own)) < 0.1
+    if dtype != "uint8":  # whose levels are those of its type
+        fixed = InputContract.from_images([image], [np.array([[300.0, 211.0], [301.4, 210.0]])]).apply(image)[
+            0
+        ]
+        assert 1 < fixed[disc].min() < fixed[disc].max() < 2
+        assert InputContract.from_images([image]).apply(image)[0][disc].min() == 2
+
+
+def test_empty_images_do_not_make_contrasts_unlike():
+    blank = np.full((40, 40, 3), 240, np.uint8)
+    full = [GENERATOR.integers(60, 240, (40, 40, 3)).astype(np.uint8) for _ in range(6)]
+    assert InputContract.from_images([*full, blank, blank]).levels == "fixed"
+    assert InputContract.from_images([blank, blank]).levels == "fixed"
 
 
 def test_mixed_training_images():

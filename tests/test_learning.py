@@ -17,12 +17,13 @@ from pointsense.datasets.synthetic import RADIUS_PX, draw_image, make_synthetic
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation import match
 from pointsense.inference.device import pick_device
-from pointsense.learning import training
+from pointsense.learning import course, training
 from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Crops, Field, cut
 from pointsense.learning.fit import train
 from pointsense.learning.mining import false_alarms, look_alikes
-from pointsense.learning.selection import draw_selection
+from pointsense.learning.selection import Selection, draw_selection
+from pointsense.learning.training import Training
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config, override, parse_settings
 from pointsense.model.presets import preset
@@ -80,7 +81,7 @@ def test_a_step_sees_the_same_crops_again():
 
 def test_margins_lie_where_crops_cut_through_the_image():
     """In an image whose brightness is the distance to its border, they lie at inner borders alone."""
-    axis = torch.arange(100).minimum(99 - torch.arange(100))
+    axis = torch.arange(96).minimum(95 - torch.arange(96))
     image = torch.minimum(axis[:, None], axis[None]).half()[None] / 64
     field = Field("a", image, np.zeros((0, 2)), np.zeros(0, int))
     config = override(Config(), {"patch": 48, "batch": 30, "margin": 10, "jitter": 0.0})
@@ -93,7 +94,7 @@ def test_margins_lie_where_crops_cut_through_the_image():
             cut_off += not margin.any()
     assert 0 < cut_off < 4 * 30
     assert batch.known[:, 0, 10:-10, 10:-10].all()
-    whole = Crops([field], override(config, {"patch": 100}), seed=0).batch(0)
+    whole = Crops([field], override(config, {"patch": 96}), seed=0).batch(0)
     assert whole.known.all()
 
 
@@ -201,6 +202,59 @@ def test_an_existing_run_is_not_overwritten_by_accident(data, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(UsageError, match="--resume"):
         fitted(data, tmp_path)
+
+
+def test_nothing_is_deleted_before_the_settings_are_known_to_be_right(data, tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}")
+    wrong = override(preset("pointsense"), {"backbone": "convnext_atto", "steps": 2})
+    with pytest.raises(
+        UsageError, match=r"has features at strides \(4, 8, 16, 32\) px, expected none above 16"
+    ):
+        train(load_dataset(data), tmp_path, wrong, radius=RADIUS_PX, device="cpu", overwrite=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "config.json"}
+
+
+@pytest.mark.parametrize("changes", [{"weights": "a.safetensors"}, {"pretrained": True}])
+def test_weights_that_nothing_would_use_are_refused(data, tmp_path, changes):
+    config = override(preset("pointsense"), changes)
+    with pytest.raises(
+        UsageError, match=f"{next(iter(changes))} is for timm's backbones, the backbone 'unet' starts"
+    ):
+        train(load_dataset(data), tmp_path, config, radius=RADIUS_PX, device="cpu")
+
+
+def test_a_training_does_not_go_on_with_other_points(data, tmp_path, caplog):
+    fitted(data, tmp_path / "a")
+    assert fitted(data, tmp_path / "a", resume=True)["steps"]
+    assert "is finished already: nothing is left to do" in caplog.text
+    dataset = load_dataset(data)
+    moved = replace(dataset, samples=tuple(replace(s, points=s.points + 0.5) for s in dataset.samples))
+    config = override(preset("pointsense"), parse_settings(TINY))
+    with pytest.raises(UsageError, match="was started with other points"):
+        train(moved, tmp_path / "a", config, radius=RADIUS_PX, device="cpu", resume=True)
+
+
+def test_slow_checks_leave_time_to_learn(data, tmp_path, monkeypatch, caplog):
+    """A clock that only checks move: ten seconds each, of half a minute."""
+    now = [0.0]
+    monkeypatch.setattr(course.time, "monotonic", lambda: now[0])
+    choose, step = Selection.choose, Training.step
+
+    def slow(*arguments, **options):
+        now[0] += 10
+        return choose(*arguments, **options)
+
+    def quick(*arguments):
+        now[0] += 1
+        return step(*arguments)
+
+    monkeypatch.setattr(Selection, "choose", slow)
+    monkeypatch.setattr(Training, "step", quick)
+    config = override(preset("pointsense"), parse_settings(TINY) | {"steps": 100, "checks": 8})
+    metrics = train(load_dataset(data), tmp_path, config, radius=RADIUS_PX, device="cpu", time_limit=0.5)
+    assert metrics["steps"] == 10  # a third of the limit
+    assert "the time limit ended the training after 10 of 100 steps" in caplog.text
 
 
 def test_a_killed_training_ends_as_an_unbroken_one(data, tmp_path):

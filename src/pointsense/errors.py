@@ -10,6 +10,13 @@ class PointsenseError(Exception):
     exit_code = 1
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short: torch's processors and devices each say it in their own way."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("alloc" in str(error) or "out of memory" in str(error))
+    )
+
+
 class DataError(PointsenseError):
     """An image, a table or a model folder is not what it should be."""
 

@@ -11,7 +11,7 @@ import typer
 from pointsense import __version__
 from pointsense.cli import data, find, learn, show
 from pointsense.cli.words import fail, log_to_stderr
-from pointsense.errors import PointsenseError
+from pointsense.errors import PointsenseError, is_out_of_memory
 
 app = typer.Typer(
     name="pointsense",
@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         app(args=None if arguments is None else list(arguments), prog_name="pointsense")
     except PointsenseError as error:
         fail(f"error: {error}", error.exit_code)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         fail("error: not enough memory; take smaller images, a smaller --tile or a smaller batch", 1)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""

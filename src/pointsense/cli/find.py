@@ -136,7 +136,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a model, or points already found, on the val images of DATA."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from rich.console import Console
 
@@ -148,6 +148,7 @@ def evaluate(
     from pointsense.evaluation.report import Part
     from pointsense.images import read_image
     from pointsense.inference.folder import parse_diameter
+    from pointsense.learning.run_folder import warn_if_learned_from
     from pointsense.writing import write_json
 
     if (model is None) == (predictions is None):
@@ -168,14 +169,22 @@ def evaluate(
 
         detector = Detector.load(model, device=device)
         least = detector.thresholds(least)
-        of_model = {kind.name: kind.radius for kind in detector.classes}
-        known = list(of_model)
+        known = [kind.name for kind in detector.classes]
+        if px != "auto":  # of images at several sizes there is no radius of the model's
+            zoom = detector.zoom_of(px)
+            of_model = {kind.name: kind.radius / zoom for kind in detector.classes}
         print(f"device: {detector.device}", flush=True)
+        warn_if_learned_from(model, [sample.name for sample in samples])
     else:
         assert predictions is not None
         candidates = found_by.found_in_folder(samples, predictions)
         found = found_by.above(candidates, least)
-        known = found_by.class_names_of(found)
+        known = found_by.class_names_of(candidates)
+        if strange := sorted({*least} - {"", *known, *dataset.class_names}):
+            classes = ", ".join(known) or "not told apart"
+            raise UsageError(
+                f"--threshold names the class '{strange[0]}', but the classes here are: {classes}"
+            )
     names = found_by.classes_of(dataset, known, class_names or [])
     radii = radii_of_classes(dataset, names, radius or [], of_model)
     if of_challenge:
@@ -193,16 +202,22 @@ def evaluate(
     scores, parts = {}, []
     for name, (reach, _) in radii.items():
         of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)
-        whose = name if len(of_model) != 1 else ""
+        if model is not None:
+            whose = name if len(known) > 1 else ""
+        else:
+            whose = found_by.class_to_count(name, candidates, dataset)
         report = evaluation.evaluate(found_by.cases_of(of_class, found, whose), reach, protocol=rule)
-        scores[name] = what | {"class": name} | report.to_dict()
         own = least.get(name, least.get("", min(least.values(), default=None)))
+        if whose or len({*least.values()}) == 1:  # else classes that count as one kind have several
+            report = replace(report, threshold=own)
+        scores[name] = what | {"class": name} | report.to_dict()
         parts.append(Part(name, report, found_by.cases_of(of_class, candidates, whose), own))
         if name:
             console.print(f"class {name}")
         console.print(report.as_table())
         if other is not None:
-            others = evaluation.evaluate(found_by.cases_of(of_class, other, name), reach, protocol=rule)
+            theirs = found_by.cases_of(of_class, other, found_by.class_to_count(name, other, dataset))
+            others = evaluation.evaluate(theirs, reach, protocol=rule)
             difference = evaluation.paired_bootstrap(others, report)
             scores[name]["difference"] = {"against": str(against), **asdict(difference)}
             print(f"{difference.words(str(against))}\n")

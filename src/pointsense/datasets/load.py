@@ -120,7 +120,8 @@ def _splits(reading: Reading, table: Table, val_fold: int | None) -> dict[str, s
 
     def split_of(row: Row) -> str:
         if val_fold is not None:
-            return "val" if row.text("fold") == str(val_fold) else "train"
+            fold = row.text("fold")
+            return "val" if fold == str(val_fold) else "train" if fold else ""
         if (split := row.text("split").lower()) not in SPLITS:
             raise DataError(
                 f"{path}, line {row.line}: split is '{row.text('split')}', expected train, val or test"

@@ -69,7 +69,7 @@ def classes_of(dataset: Dataset, of_model: Sequence[str], given: Sequence[str]) 
             ", ".join(filter(None, of_model)),
             f"of {', '.join(known)}" if known else "without a class",
         )
-    elif len(of_model) > 1 and (alone := sorted(set(known).symmetric_difference(of_model))):
+    elif common and (alone := sorted(set(known).symmetric_difference(of_model))):
         log.warning("not scored, as only the model or only the data know them: %s", ", ".join(alone))
     return common if max(len(known), len(of_model)) > 1 and common else [""]
 
@@ -152,15 +152,22 @@ def class_names_of(found: Found) -> list[str]:
     return sorted(names - {""})
 
 
+def class_to_count(name: str, found: Found, dataset: Dataset) -> str:
+    """The class that detections in a folder must have to count for the data's class `name`; "" for any.
+
+    Laboratories call the same thing by other names: all count where the folder has a single class that is none of the
+    data's. A class of the data is never taken for another, even where the folder holds no other.
+    """
+    own = class_names_of(found)
+    return "" if len(own) == 1 and own[0] not in dataset.class_names else name
+
+
 def cases_of(samples: Iterable[Sample], found: Found, class_name: str = "") -> list[Case]:
     """The samples with what was found on them, to be scored.
 
-    Of a `class_name`, detections of other classes are left out; those without a class count, and so do all where the
-    detector knows one class only, whatever it calls it.
+    Of a `class_name`, detections of other classes are left out; those without a class count.
     """
     cases = []
-    if len(class_names_of(found)) == 1:
-        class_name = ""
     for sample in samples:
         detections = found[sample.name]
         if detections is not None and class_name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +38,11 @@ FAINTEST, FEWEST = 0.03, 64.0
 """Least contrast that is stretched, as a share of the training images', or in counts of an image of more bits, which
 may use few of them: noise alone is not an image."""
 
+BLOCK, BRIGHT, SHARE = 32, 95.0, 2 / 3
+"""White lies at least at this share of the way from black to what a twentieth of some block of so many px a side, or
+a twentieth of the annotated points, are brighter than: few objects in a large field, fewer pixels than the upper
+percentile leaves out, would all be clipped."""
+
 Levels = Literal["fixed", "image"]
 
 
@@ -56,8 +61,9 @@ class InputContract(BaseModel):
     low, high : tuple of float, one per channel
         Levels, in the numbers of `dtype`, that become 0 and 1.
     levels : "fixed" or "image"
-        With "image" each image has levels of its own, its 1 and 99.8 percentiles over all channels. They are those of
-        the whole image, whatever its tiles; a crop of it may have others.
+        With "image" each image has levels of its own, its 1 and 99.8 percentiles over all channels, or a higher white
+        where few objects are bright in a large field. They are those of the whole image, whatever its tiles; a crop of
+        it may have others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,14 +108,17 @@ class InputContract(BaseModel):
             ) from error
 
     @classmethod
-    def from_images(cls, images: Iterable[Array], levels: Levels | None = None) -> InputContract:
+    def from_images(
+        cls, images: Sequence[Array], points: Sequence[Array] = (), levels: Levels | None = None
+    ) -> InputContract:
         """The contract that training images of shape (H, W, C), as `read_image` gives them, imply.
 
         8-bit images keep 0 and 255 as their levels, as cameras and scanners meant them. For 16-bit and float
         images the levels are the 0.1 and 99.9 percentiles of each channel over all images (of at most
-        32,768 pixels an image, drawn with a fixed seed). Grey among RGB images counts as RGB, 8 bits among
+        32,768 pixels an image, drawn with a fixed seed); white is higher where it would clip annotated `points`, (N, 2)
+        for each image. Grey among RGB images counts as RGB, 8 bits among
         16 as 16. Unless `levels` are given, images have levels of their own where their contrasts are unlike:
-        where they differ by more than a factor of 2, the tenth of the images at either end left out.
+        where they differ by more than a factor of 2, the tenth of the images at either end, and empty ones, left out.
 
         Raises
         ------
@@ -142,7 +151,7 @@ class InputContract(BaseModel):
         dtype: Dtype = max((kind for kind in DTYPES if kind in kinds), key=DTYPES.index)
         if levels is None:
             contrasts = [np.ptp(np.percentile(_rescaled(s, dtype), OWN_PERCENTILES)) for s in samples]
-            faint, strong = np.percentile(contrasts, (10, 90))
+            faint, strong = np.percentile([c for c in contrasts if c >= FAINTEST * max(contrasts)], (10, 90))
             levels = "image" if strong > UNLIKE * faint else "fixed"
         if dtype == "uint8":
             black, white = (0.0,) * channels, (255.0,) * channels
@@ -152,6 +161,10 @@ class InputContract(BaseModel):
             [np.broadcast_to(_rescaled(sample, dtype), (len(sample), channels)) for sample in samples]
         )
         low, high = np.percentile(pooled, PERCENTILES, axis=0)
+        at_points = [_at(image, p) for image, p in zip(images, points, strict=False) if len(p)]
+        if at_points:
+            values = np.concatenate([_rescaled(v, dtype) * np.ones(channels, np.float32) for v in at_points])
+            high = np.maximum(high, low + SHARE * (np.percentile(values, BRIGHT, axis=0) - low))
         high = np.where(high > low, high, low + 1)  # a constant channel
         return cls(
             channels=channels,
@@ -212,11 +225,12 @@ class InputContract(BaseModel):
         pixels = values.reshape(-1, values.shape[2])
         if len(pixels) > SAMPLED_PIXELS:
             pixels = pixels[np.random.default_rng(0).integers(0, len(pixels), SAMPLED_PIXELS)]
-        own = np.percentile(pixels, OWN_PERCENTILES)
+        black, white = np.percentile(pixels, OWN_PERCENTILES)
+        white = max(white, black + SHARE * (_brightest(values) - black))
         least = FAINTEST * float((high - low).max())
         if kind == "uint16" and self.dtype == "uint8":
             least = FEWEST * _full_range(self.dtype) / _full_range(kind)
-        return np.array(own[0], np.float32), np.array(max(own[1], own[0] + least), np.float32)
+        return np.array(black, np.float32), np.array(max(white, black + least), np.float32)
 
     def apply(self, image: Array, name: str = "the image") -> npt.NDArray[np.float32]:
         """The model's input for an image.
@@ -252,6 +266,25 @@ class InputContract(BaseModel):
         values /= high - low
         np.clip(values, *CLIP, out=values)
         return np.ascontiguousarray(np.moveaxis(values, 2, 0), dtype=np.float32)
+
+
+def _at(image: Array, points: Array) -> Array:
+    """The pixels (N, C) of an image (H, W, C) at points (N, 2)."""
+    y, x = np.clip(np.rint(points).astype(int), 0, np.array(image.shape[:2]) - 1).T
+    return image[y, x]
+
+
+def _brightest(values: npt.NDArray[np.float32]) -> float:
+    """What a twentieth of the brightest block of an image (H, W, C) exceeds; of its pixels every second one counts."""
+    side = BLOCK // 2
+    sparse = values[::2, ::2]
+    rows, columns = (size // side for size in sparse.shape[:2])
+    if not rows or not columns:
+        return -np.inf
+    whole = sparse[: rows * side, : columns * side]
+    blocks = whole.reshape(rows, side, columns, side, -1).swapaxes(1, 2).reshape(rows * columns, -1)
+    place = int(BRIGHT / 100 * blocks.shape[1])
+    return float(np.partition(blocks, place, axis=1)[:, place].max())
 
 
 def _full_range(dtype: str) -> float:

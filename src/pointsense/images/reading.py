@@ -93,16 +93,24 @@ def _from_pillow(path: Path, image: Image.Image) -> Array:
         raise DataError(
             f"{path} has the colour mode {image.mode}; convert it to RGB or grey and save it again"
         )
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+    _warn_if_turned(path, image.getexif().get(ExifTags.Base.Orientation, 1))
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    return _without_alpha(path, array) if image.mode in ("LA", "RGBA") else array
+
+
+def _orientation(page: Any) -> int:
+    return int(page.tags.valueof("Orientation", 1))
+
+
+def _warn_if_turned(path: Path, orientation: int) -> None:
+    if orientation != 1:
         log.warning(
             "%s: a tag asks viewers to turn the image; points are in its rows and columns as they are stored, "
             "save it turned if that is not meant",
             path,
         )
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = array[:, :, None]
-    return _without_alpha(path, array) if image.mode in ("LA", "RGBA") else array
 
 
 def _read_tiff(path: Path) -> Array:
@@ -126,6 +134,7 @@ def _read_tiff(path: Path) -> Array:
             if "imagecodecs" not in str(error):
                 raise
             return _read_tiff_with_pillow(path, page)
+        _warn_if_turned(path, _orientation(page))
         palette = page.colormap if page.photometric == PHOTOMETRIC.PALETTE else None
     array = array.reshape([size for _, size in axes]).transpose(order)
     array = array if array.ndim == 3 else array[:, :, None]
@@ -164,6 +173,11 @@ def _assert_complete(path: Path, tiff: tifffile.TiffFile) -> None:
 
 def _read_tiff_with_pillow(path: Path, page: Any) -> Array:
     """What tifffile decodes only with imagecodecs (LZW, JPEG): by Pillow where it keeps all bits."""
+    if _orientation(page) != 1:  # Pillow turns a TIFF by itself
+        raise DataError(
+            f"{path} has a tag that asks viewers to turn it, and is compressed with {page.compression.name}; save it "
+            "turned, or uncompressed or with deflate, or install imagecodecs"
+        )
     with Image.open(path, formats=("TIFF",)) as image:
         array = _from_pillow(path, image)
     if array.dtype != page.dtype:

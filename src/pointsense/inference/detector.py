@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pointsense.encoding import ProjectionCode
-from pointsense.errors import DataError, UsageError
+from pointsense.errors import DataError, UsageError, is_out_of_memory
 from pointsense.images import InputContract
 from pointsense.images.reading import with_known_dtype
 from pointsense.inference.bundled import find_model
@@ -115,6 +115,13 @@ class Detector:
                     f"the backbone '{self.config.backbone}' looks at the whole image at once, so that tiles would "
                     "change its answer; choose one without squeeze-and-excitation or attention"
                 ) from None
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                raise UsageError(
+                    f"the backbone '{self.config.backbone}' does not take images whose sides are multiples of "
+                    f"{self.step} px ({error}); choose another, such as mobilenetv2_100"
+                ) from error
             self._halo = radius + self.margin
         return self._halo
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy.typing as npt
 
 from pointsense.datasets.listing import list_images
-from pointsense.errors import DataError, UsageError
+from pointsense.errors import DataError, UsageError, is_out_of_memory
 from pointsense.images import read_image
 from pointsense.inference.record import STEM
 from pointsense.points import Detections
@@ -163,8 +163,7 @@ def predict_files(
         except DataError as error:
             yield Outcome(job, None, str(error))
         except (MemoryError, RuntimeError) as error:
-            # torch has no error of its own for it
-            if isinstance(error, RuntimeError) and "alloc" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             yield Outcome(
                 job, None, f"not enough memory for {job.image}; take a smaller --tile, or cut it up"

@@ -57,6 +57,7 @@ class State:
     step: int = 0
     seconds: float = 0.0
     checks_done: int = 0
+    checked: float = 0.0
     best_merit: float = -1.0
     best_step: int = 0
     rows: list[Row] = field(default_factory=list)
@@ -103,9 +104,15 @@ class Course:
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done, by steps or by the clock, which leaves time for the last check."""
-        for_steps = max(self.limit - LAST_CHECK * self.check_seconds, 1e-9)
-        return max(self.state.step / self.training.config.steps, self.seconds / for_steps)
+        """Share of the training that is done, by steps or by the clock, which leaves time for the last check.
+
+        However long checks take, a third of the limit is for steps.
+        """
+        checks = self.state.checked + LAST_CHECK * self.check_seconds
+        for_steps = max(self.limit - checks, self.limit / 3)
+        return max(
+            self.state.step / self.training.config.steps, (self.seconds - self.state.checked) / for_steps
+        )
 
     def run(self) -> None:
         """Step after step to the end; the last check is done, and `best` holds the weights to keep."""
@@ -113,7 +120,8 @@ class Course:
         while (progress := self.progress) < 1:
             if progress * checks >= self.state.checks_done + 1:
                 self.state.checks_done = int(progress * checks)
-                self._check()
+                if checks * self.check_seconds < self.limit / 2:  # else they would leave no time to learn
+                    self._check()
                 self._mine()
                 self._save()
             self._step(progress)
@@ -148,6 +156,7 @@ class Course:
         self._close_row(float(np.mean([choice.threshold.f1 for choice in choices])))
         write_history(self.out, self.state.rows)
         self.check_seconds = time.monotonic() - begun
+        self.state.checked += self.check_seconds
         self.told = 0.0
 
     def _mine(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from pointsense.datasets import Dataset, Sample, check_points_inside
-from pointsense.errors import DataError
+from pointsense.errors import DataError, UsageError
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
 from pointsense.inference.scaling import factors, rescaled, to_working
@@ -23,6 +24,7 @@ from pointsense.learning.crops import Field
 from pointsense.learning.mining import known_alarms, look_alikes
 from pointsense.learning.run_folder import (
     FEATURES,
+    clear_run,
     finish_run,
     open_run,
     read_metrics,
@@ -115,6 +117,11 @@ def train(
     radii = dict(radius) if isinstance(radius, Mapping) else {class_name: radius}
     classes = tuple(PointClass(name, value) for name, value in radii.items())
     config = fitted_to(config, float(np.median(list(radii.values()))))
+    if config.backbone == "unet" and (config.weights or config.pretrained):
+        raise UsageError(
+            f"{'weights' if config.weights else 'pretrained'} is for timm's backbones, the backbone 'unet' starts from "
+            "random weights: choose another with --set backbone=NAME or a preset, or leave it out (pretrained=false)"
+        )
     if config.backbone_learning_rate and not starts_given(config):
         log.warning(
             "backbone_learning_rate is for given weights: this backbone starts from random ones, and learns at "
@@ -131,13 +138,14 @@ def train(
         "classes": [[name, value] for name, value in radii.items()],
         "fit": [s.name for s in fit_samples],
         "selection": [s.name for s in selection_samples],
+        "points": _digest([*fit_samples, *selection_samples], names),
     }
     stored = open_run(out, request, resume=resume, overwrite=overwrite)
     if stored == "finished":
         return read_metrics(out)
 
     images, selection_images = ([_read(s) for s in part] for part in (fit_samples, selection_samples))
-    contract = InputContract.from_images(images)
+    contract = InputContract.from_images(images, [s.points for s in fit_samples])
     for sample, image in zip(selection_samples, selection_images, strict=True):
         contract.check(image, sample.name)
     selection = Selection(selection_samples, selection_images, classes)
@@ -146,17 +154,22 @@ def train(
     fabric, precision = make_fabric(config, device)
     torch.manual_seed(seed)
     network = build_network(config, contract.channels, len(classes))
-    training = Training(fabric, network, fields, config, seed, classes=len(classes), cache=out / FEATURES)
-    training.crops.alarms = look_alikes(fields, config)
-    detector = Detector(training.averaged, config, contract, classes, dataset.um_per_px, device=fabric.device)
+    detector = Detector(network, config, contract, classes, dataset.um_per_px, device=fabric.device)
     if isinstance(network, ProjectionNetwork):
         _ = detector.halo  # says at once if the backbone cannot be tiled
+    if overwrite:  # now that the data and the settings are known to be right
+        clear_run(out)
+    training = Training(fabric, network, fields, config, seed, classes=len(classes), cache=out / FEATURES)
+    training.crops.alarms = look_alikes(fields, config)
+    detector.network = training.averaged
     minutes = time_limit and time_limit * (1 - LOOK_SHARE if config.look else 1)
     course = Course(out, request, training, detector, selection, minutes, report)
     if stored is not None:
         course.restore(stored)
     out.mkdir(parents=True, exist_ok=True)
     course.run()
+    if course.state.step < config.steps:
+        log.warning("the time limit ended the training after %d of %d steps", course.state.step, config.steps)
 
     training.averaged.load_state_dict(course.best)
     if config.look:
@@ -220,6 +233,15 @@ def _second_look(
             "no false alarm on the training images to learn a second look from: the model goes without"
         )
     return look
+
+
+def _digest(samples: Sequence[Sample], names: Sequence[str]) -> str:
+    """Changes with the points of the samples, and with what they are."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        for array in (sample.points, sample.labels(names), sample.look_alikes):
+            digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _read(sample: Sample) -> npt.NDArray[Any]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from pointsense.datasets import Dataset
 from pointsense.errors import UsageError
 from pointsense.inference.detector import Detector
+from pointsense.inference.storage import CONFIG
 from pointsense.learning.card import model_card
 from pointsense.learning.checkpoint import NAME, read_checkpoint
 from pointsense.reporting.curves import draw_history
@@ -44,9 +46,6 @@ def open_run(
     """
     if out.is_file():
         raise UsageError(f"{out} is a file; --out expects a folder")
-    if overwrite:
-        for name in (NAME, METRICS, FEATURES):
-            (out / name).unlink(missing_ok=True)
     if overwrite or not out.is_dir() or not any(out.iterdir()):
         return None
     if not resume:
@@ -54,7 +53,7 @@ def open_run(
     finished = (out / METRICS).exists()
     stored = None if finished else read_checkpoint(out)
     if not finished and stored is None:
-        log.info("%s holds no checkpoint: the training starts at its first step", out)
+        log.warning("%s holds no checkpoint: the training starts at its first step", out)
         return None
     asked = read_metrics(out).get("request") if stored is None else stored[1]["request"]
     if asked != request:
@@ -64,14 +63,35 @@ def open_run(
             "give the same options to --resume, or --overwrite"
         )
     if finished:
-        log.info("the training in %s is finished already", out)
+        log.warning("the training in %s is finished already: nothing is left to do", out)
         return "finished"
     return stored
+
+
+def clear_run(out: Path) -> None:
+    """Delete what tells of an earlier training in the folder, so that nobody takes its model for the new one's."""
+    for name in (NAME, METRICS, FEATURES, CONFIG):
+        (out / name).unlink(missing_ok=True)
 
 
 def read_metrics(out: Path) -> dict[str, Any]:
     """What `finish_run` wrote."""
     return json.loads((out / METRICS).read_text(encoding="utf-8"))
+
+
+def warn_if_learned_from(model: Path | str, names: Sequence[str]) -> None:
+    """Log how many images have the names of those that a model was trained or chosen on: their scores would flatter."""
+    run = Path(model)
+    if not (run / METRICS).is_file():
+        return
+    metrics = read_metrics(run)
+    learned = {*metrics["train_images"], *metrics["selection"]["images"]}
+    if seen := [name for name in names if name in learned]:
+        log.warning(
+            "%d of %d images have names of images that the model was trained or chosen on (%s%s; %s): if they are the "
+            "same, the scores flatter",
+            len(seen), len(names), ", ".join(seen[:3]), ", ..." if seen[3:] else "", run / METRICS,
+        )  # fmt: skip
 
 
 def write_history(out: Path, rows: list[Row]) -> None:

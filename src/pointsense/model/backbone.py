@@ -14,12 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointsense.errors import UsageError
-from pointsense.model.config import Config
+from pointsense.model.config import DEEPEST, Config
 
 logging.getLogger("timm").setLevel(logging.ERROR)  # that a backbone has no use for a classifier is no news
-
-DEEPEST = 16
-"""px: the coarsest stride a pyramid reaches. Deeper features see farther, but each tile must then overlap so far."""
 
 
 def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
@@ -203,4 +200,10 @@ def build_encoder(
     if config.backbone == "unet":
         return PlainEncoder(channels), nn.Identity()
     network, normalise = build_timm(config, channels, load=load, features_only=True, out_indices=(0, 1, 2, 3))
-    return TimmEncoder(network), normalise
+    encoder = TimmEncoder(network)
+    if max(encoder.strides) > DEEPEST:
+        raise UsageError(
+            f"the backbone '{config.backbone}' has features at strides {encoder.strides} px, expected none above "
+            f"{DEEPEST}; choose one of the MobileNet, EfficientNet or ResNet kind"
+        )
+    return encoder, normalise

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pointsense.errors import UsageError
 
+DEEPEST = 16
+"""px: the coarsest stride of a pyramid's features. Deeper ones see farther, but each tile must then overlap so far."""
+
 
 class Config(BaseModel):
     """All settings of a model and of its training; lengths are in working pixels unless said otherwise.
@@ -134,6 +137,10 @@ class Config(BaseModel):
                 f"margin ({self.margin}) must be at most a third of a patch ({self.patch}), or little is left of it"
             )
         if self.head == "projection":
+            if self.patch % DEEPEST:
+                raise ValueError(
+                    f"patch ({self.patch}) must be a multiple of {DEEPEST}, the coarsest features' stride"
+                )
             if self.window % (2 * self.hop) and self.window % self.hop:
                 raise ValueError(f"window ({self.window}) must be a multiple of hop ({self.hop})")
             if 2 * self.axes * self.measurements > self.window**2:

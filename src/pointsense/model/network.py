@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import UsageError
-from pointsense.model.backbone import DEEPEST, Decoder, PlainEncoder, build_encoder, build_timm
-from pointsense.model.config import Config
+from pointsense.model.backbone import Decoder, PlainEncoder, build_encoder, build_timm
+from pointsense.model.config import DEEPEST, Config
 from pointsense.model.heads import GlobalHead, ProjectionHead, SpatialHead
 from pointsense.model.patch_code import PatchCode
 

@@ -24,8 +24,8 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, nms
 from pointsense.errors import UsageError
 from pointsense.inference.tiles import tiles
 from pointsense.learning.training import GIVEN_RATE, starts_given
-from pointsense.model.backbone import DEEPEST, Normalise, TimmEncoder, build_timm
-from pointsense.model.config import Config, override
+from pointsense.model.backbone import Normalise, TimmEncoder, build_timm
+from pointsense.model.config import DEEPEST, Config, override
 from pointsense.peers.descent import descend
 from pointsense.peers.frame import Frame, FramedFinder, read
 from pointsense.peers.problem import Found, Problem, Trained, best_choice
