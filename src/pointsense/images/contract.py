@@ -28,6 +28,9 @@ DTYPES: tuple[Dtype, ...] = ("uint8", "uint16", "float32")
 PERCENTILES = (0.1, 99.9)
 SAMPLED_PIXELS = 2**15
 
+BAND = 256
+"""Rows of an image that are converted at once: a large one is not to be there in several copies."""
+
 OWN_PERCENTILES = (1.0, 99.8)
 """Of an image, that become 0 and 1 where each image has levels of its own."""
 
@@ -217,19 +220,19 @@ class InputContract(BaseModel):
                 self.dtype,
             )
 
-    def _levels_of(self, values: npt.NDArray[np.float32], kind: str) -> tuple[Array, Array]:
-        """What becomes 0 and 1 in an image (H, W, C) in the numbers of `dtype`; it came as `kind`."""
+    def _levels_of(self, image: Array) -> tuple[Array, Array]:
+        """What becomes 0 and 1 in an image (H, W, C), in the numbers of `dtype`."""
         low, high = (np.array(level, np.float32) for level in (self.low, self.high))
         if self.levels == "fixed":
             return low, high
-        pixels = values.reshape(-1, values.shape[2])
-        if len(pixels) > SAMPLED_PIXELS:
-            pixels = pixels[np.random.default_rng(0).integers(0, len(pixels), SAMPLED_PIXELS)]
-        black, white = np.percentile(pixels, OWN_PERCENTILES)
-        white = max(white, black + SHARE * (_brightest(values) - black))
+        pixels = image.reshape(1, -1, image.shape[2])
+        if pixels.shape[1] > SAMPLED_PIXELS:
+            pixels = pixels[:, np.random.default_rng(0).integers(0, pixels.shape[1], SAMPLED_PIXELS)]
+        black, white = np.percentile(self._converted(pixels), OWN_PERCENTILES)
+        white = max(white, black + SHARE * (_brightest(self._converted(image[::2, ::2])) - black))
         least = FAINTEST * float((high - low).max())
-        if kind == "uint16" and self.dtype == "uint8":
-            least = FEWEST * _full_range(self.dtype) / _full_range(kind)
+        if str(image.dtype) == "uint16" and self.dtype == "uint8":
+            least = FEWEST * _full_range(self.dtype) / _full_range("uint16")
         return np.array(black, np.float32), np.array(max(white, black + least), np.float32)
 
     def apply(self, image: Array, name: str = "the image") -> npt.NDArray[np.float32]:
@@ -256,16 +259,22 @@ class InputContract(BaseModel):
             See `check`.
         """
         self.check(image, name)
+        low, high = self._levels_of(image)
+        out = np.empty((self.channels, *image.shape[:2]), np.float32)
+        for top in range(0, len(image), BAND):
+            values = self._converted(image[top : top + BAND])
+            values -= low
+            values /= high - low
+            np.clip(values, *CLIP, out=values)
+            out[:, top : top + BAND] = np.moveaxis(values, 2, 0)
+        return out
+
+    def _converted(self, image: Array) -> npt.NDArray[np.float32]:
+        """An image (H, W, C) with the contract's channels and in the numbers of its `dtype`."""
         values = _rescaled(image, self.dtype)
         if self.channels == 1 and values.shape[2] == 3:
-            values = (values @ LUMINANCE)[:, :, None]
-        elif self.channels == 3 and values.shape[2] == 1:
-            values = np.repeat(values, 3, axis=2)
-        low, high = self._levels_of(values, str(image.dtype))
-        values -= low
-        values /= high - low
-        np.clip(values, *CLIP, out=values)
-        return np.ascontiguousarray(np.moveaxis(values, 2, 0), dtype=np.float32)
+            return (values @ LUMINANCE)[:, :, None]
+        return np.repeat(values, 3, axis=2) if self.channels == 3 and values.shape[2] == 1 else values
 
 
 def _at(image: Array, points: Array) -> Array:
@@ -274,14 +283,13 @@ def _at(image: Array, points: Array) -> Array:
     return image[y, x]
 
 
-def _brightest(values: npt.NDArray[np.float32]) -> float:
-    """What a twentieth of the brightest block of an image (H, W, C) exceeds; of its pixels every second one counts."""
+def _brightest(every_second: npt.NDArray[np.float32]) -> float:
+    """What a twentieth of the brightest block of an image exceeds, by every second of its pixels, (H/2, W/2, C)."""
     side = BLOCK // 2
-    sparse = values[::2, ::2]
-    rows, columns = (size // side for size in sparse.shape[:2])
+    rows, columns = (size // side for size in every_second.shape[:2])
     if not rows or not columns:
         return -np.inf
-    whole = sparse[: rows * side, : columns * side]
+    whole = every_second[: rows * side, : columns * side]
     blocks = whole.reshape(rows, side, columns, side, -1).swapaxes(1, 2).reshape(rows * columns, -1)
     place = int(BRIGHT / 100 * blocks.shape[1])
     return float(np.partition(blocks, place, axis=1)[:, place].max())
