@@ -86,9 +86,9 @@ REPAIRS: dict[str, Any] = {
 REPAIRED: dict[str, Any] = LITERAL | REPAIRS
 PAPER = ("icpr2012", "mitos14_half")
 
-DENSE, RARE, SIZES = ("vgg_cells",), ("icpr2012-fold0",), ("dsb2018",)
+DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
 
-ABLATED = {"vgg_cells": "code", "icpr2012-fold0": "code-look0", "dsb2018": "code"}
+ABLATED = {"vgg_cells": "code", "crchisto": "code", "icpr2012-fold0": "code-look0", "dsb2018": "code"}
 """Tasks on which single choices are measured, and the method that they change: on rare objects without a second look,
 which would hide what they do to the first."""
 
@@ -108,7 +108,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "axes4": ("four axes of 24 measurements", {"axes": 4, "measurements": 24}, DENSE),
     "axes16": ("16 axes of six measurements", {"axes": 16, "measurements": 6}, DENSE),
     "gaussian": ("iid Gaussian sensing", {"sensing": "gaussian"}, DENSE + RARE),
-    "filtered": ("filtered Gaussian sensing", {"sensing": "filtered"}, DENSE + RARE),
+    "filtered": ("filtered Gaussian sensing", {"sensing": "filtered"}, DENSE + TISSUE + RARE),
     "steps2": ("twice as many steps", {"steps": 6000}, DENSE),
     "l1-paper": ("end-to-end L1 term, rule (8)", {"alpha": 0.05, "backward": "paper"}, DENSE + RARE),
     "l1-exact": ("end-to-end L1 term, exact rule", {"alpha": 0.05, "backward": "exact"}, DENSE + RARE),
