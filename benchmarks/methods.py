@@ -163,7 +163,6 @@ METHODS = {
             "ecnncs-2",
             REPAIRED | {"alpha": 0.001, "backward": rule},
             families=PAPER[:1],
-            first_fold=True,
         )
         for name, title, rule in (
             ("ecnncs-2", "ECNNCS-2", "paper"),
