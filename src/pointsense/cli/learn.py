@@ -67,7 +67,7 @@ def train(
 
     from pointsense.learning import fit
 
-    with _shown(dataset, radii, device, out) as report:
+    with _shown(dataset.train[:max_train_images], radii, device, out) as report:
         metrics = fit.train(
             dataset,
             out,
@@ -122,7 +122,7 @@ def tune(
         said = outcome or ", ".join(f"{name} {value:.4g}" for name, value in drawn.items())
         print(f"trial {number}: {said}", flush=True)
 
-    with _shown(dataset, radii, device, out) as report:
+    with _shown(dataset.train[:max_train_images], radii, device, out) as report:
         rows = search(
             dataset,
             out,
@@ -150,7 +150,7 @@ def tune(
 
 
 @contextmanager
-def _shown(dataset: Any, radii: Any, device: str, out: Path) -> Iterator[Any]:
+def _shown(samples: Any, radii: Any, device: str, out: Path) -> Iterator[Any]:
     """Say what is learned from, and yield a `report` that shows the progress; who stops it is told how to go on."""
     from rich.console import Console
 
@@ -159,7 +159,7 @@ def _shown(dataset: Any, radii: Any, device: str, out: Path) -> Iterator[Any]:
 
     console = Console()
     print(f"device: {pick_device(device)}")
-    print(f"{len(dataset.train)} train images; match radius {listed(radii)}", flush=True)
+    print(f"{len(samples)} train images; match radius {listed(radii)}", flush=True)
     try:
         with shown_progress(console) as report:
             yield report
