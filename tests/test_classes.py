@@ -11,7 +11,13 @@ from PIL import Image
 
 from pointsense.datasets import Sample, load_dataset
 from pointsense.errors import DataError, UsageError
-from pointsense.evaluation.predictions import cases_of, class_to_count, classes_of, found_by_model
+from pointsense.evaluation.predictions import (
+    cases_of,
+    class_names_of,
+    class_to_count,
+    classes_of,
+    found_by_model,
+)
 from pointsense.images import InputContract
 from pointsense.inference.bundled import bundled_models, find_model
 from pointsense.inference.detector import Detector
@@ -188,12 +194,12 @@ def test_a_class_that_is_not_found_is_not_another(data):
         for sample in dataset.val
     }
     of_dark = dataset.only("dark").val
-    assert class_to_count("dark", alone, dataset) == "dark"
+    assert class_to_count("dark", class_names_of(alone), dataset) == "dark"
     assert all(len(case.detections) == 0 for case in cases_of(of_dark, alone, "dark"))
     # Other laboratories have other names.
     foreign = {name: replace(one, classes=np.array(["cell"] * len(one))) for name, one in alone.items()}
-    assert class_to_count("dark", foreign, dataset) == ""
-    assert class_to_count("dark", {}, dataset) == "dark"
+    assert class_to_count("dark", class_names_of(foreign), dataset) == ""
+    assert class_to_count("dark", [], dataset) == "dark"
 
 
 def test_the_papers_heads_find_one_class():

@@ -163,6 +163,7 @@ def evaluate(
         radius = [str(of_challenge), *(radius or [])]
     samples = found_by.samples_of(dataset, split)
     other = None if against is None else found_by.found_in_folder(samples, against)
+    known_to_other = [] if other is None else found_by.class_names_of(other)
     of_model: dict[str, float] = {}
     if model is not None:
         from pointsense.inference.detector import Detector
@@ -202,10 +203,7 @@ def evaluate(
     scores, parts = {}, []
     for name, (reach, _) in radii.items():
         of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)
-        if model is not None:
-            whose = name if len(known) > 1 else ""
-        else:
-            whose = found_by.class_to_count(name, candidates, dataset)
+        whose = "" if model is not None and len(known) == 1 else found_by.class_to_count(name, known, dataset)
         report = evaluation.evaluate(found_by.cases_of(of_class, found, whose), reach, protocol=rule)
         own = least.get(name, least.get("", min(least.values(), default=None)))
         if whose or len({*least.values()}) == 1:  # else classes that count as one kind have several
@@ -216,7 +214,9 @@ def evaluate(
             console.print(f"class {name}")
         console.print(report.as_table())
         if other is not None:
-            theirs = found_by.cases_of(of_class, other, found_by.class_to_count(name, other, dataset))
+            theirs = found_by.cases_of(
+                of_class, other, found_by.class_to_count(name, known_to_other, dataset)
+            )
             others = evaluation.evaluate(theirs, reach, protocol=rule)
             difference = evaluation.paired_bootstrap(others, report)
             scores[name]["difference"] = {"against": str(against), **asdict(difference)}

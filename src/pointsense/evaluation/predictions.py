@@ -152,14 +152,13 @@ def class_names_of(found: Found) -> list[str]:
     return sorted(names - {""})
 
 
-def class_to_count(name: str, found: Found, dataset: Dataset) -> str:
-    """The class that detections in a folder must have to count for the data's class `name`; "" for any.
+def class_to_count(name: str, known: Sequence[str], dataset: Dataset) -> str:
+    """The class that detections of the classes `known` must have to count for the data's class `name`; "" for any.
 
-    Laboratories call the same thing by other names: all count where the folder has a single class that is none of the
-    data's. A class of the data is never taken for another, even where the folder holds no other.
+    Laboratories call the same thing by other names: all count where there is a single class that is none of the data's.
+    A class of the data is never taken for another, even where there is no other.
     """
-    own = class_names_of(found)
-    return "" if len(own) == 1 and own[0] not in dataset.class_names else name
+    return "" if len(known) == 1 and known[0] not in dataset.class_names else name
 
 
 def cases_of(samples: Iterable[Sample], found: Found, class_name: str = "") -> list[Case]:

@@ -129,12 +129,7 @@ class InputContract(BaseModel):
             If there is no image, or channel counts or number types cannot be brought together.
         """
         generator = np.random.default_rng(0)
-        samples: list[Array] = []
-        for image in images:
-            pixels = image.reshape(-1, image.shape[2])
-            if len(pixels) > SAMPLED_PIXELS:
-                pixels = pixels[generator.integers(0, len(pixels), SAMPLED_PIXELS)]
-            samples.append(pixels)
+        samples = [_sampled(image, generator) for image in images]
         if not samples:
             raise DataError("no training image: expected at least one to learn the input contract from")
 
@@ -160,14 +155,13 @@ class InputContract(BaseModel):
             black, white = (0.0,) * channels, (255.0,) * channels
             return cls(channels=channels, dtype="uint8", low=black, high=white, levels=levels)
 
-        pooled = np.concatenate(
-            [np.broadcast_to(_rescaled(sample, dtype), (len(sample), channels)) for sample in samples]
-        )
-        low, high = np.percentile(pooled, PERCENTILES, axis=0)
+        def pooled(parts: Sequence[Array]) -> Array:
+            return np.concatenate([np.broadcast_to(_rescaled(p, dtype), (len(p), channels)) for p in parts])
+
+        low, high = np.percentile(pooled(samples), PERCENTILES, axis=0)
         at_points = [_at(image, p) for image, p in zip(images, points, strict=False) if len(p)]
         if at_points:
-            values = np.concatenate([_rescaled(v, dtype) * np.ones(channels, np.float32) for v in at_points])
-            high = np.maximum(high, low + SHARE * (np.percentile(values, BRIGHT, axis=0) - low))
+            high = _raised(low, high, np.percentile(pooled(at_points), BRIGHT, axis=0))
         high = np.where(high > low, high, low + 1)  # a constant channel
         return cls(
             channels=channels,
@@ -225,11 +219,9 @@ class InputContract(BaseModel):
         low, high = (np.array(level, np.float32) for level in (self.low, self.high))
         if self.levels == "fixed":
             return low, high
-        pixels = image.reshape(1, -1, image.shape[2])
-        if pixels.shape[1] > SAMPLED_PIXELS:
-            pixels = pixels[:, np.random.default_rng(0).integers(0, pixels.shape[1], SAMPLED_PIXELS)]
-        black, white = np.percentile(self._converted(pixels), OWN_PERCENTILES)
-        white = max(white, black + SHARE * (_brightest(self._converted(image[::2, ::2])) - black))
+        sample = _sampled(image, np.random.default_rng(0))[None]
+        black, white = np.percentile(self._converted(sample), OWN_PERCENTILES)
+        white = _raised(black, white, _brightest(self._converted(image[::2, ::2])))
         least = FAINTEST * float((high - low).max())
         if str(image.dtype) == "uint16" and self.dtype == "uint8":
             least = FEWEST * _full_range(self.dtype) / _full_range("uint16")
@@ -275,6 +267,19 @@ class InputContract(BaseModel):
         if self.channels == 1 and values.shape[2] == 3:
             return (values @ LUMINANCE)[:, :, None]
         return np.repeat(values, 3, axis=2) if self.channels == 3 and values.shape[2] == 1 else values
+
+
+def _sampled(image: Array, generator: np.random.Generator) -> Array:
+    """At most `SAMPLED_PIXELS` pixels (N, C) of an image (H, W, C)."""
+    pixels = image.reshape(-1, image.shape[2])
+    return (
+        pixels[generator.integers(0, len(pixels), SAMPLED_PIXELS)] if len(pixels) > SAMPLED_PIXELS else pixels
+    )
+
+
+def _raised(black: Array, white: Array, bright: Array | float) -> Array:
+    """White, raised where what is bright would be clipped."""
+    return np.maximum(white, black + SHARE * (bright - black))
 
 
 def _at(image: Array, points: Array) -> Array:
