@@ -42,8 +42,9 @@ class Frame:
 
     @classmethod
     def of(cls, problem: Problem, images: Sequence[Image]) -> Frame:
-        """The frame that the images to learn from imply."""
-        return cls(InputContract.from_images(images), problem.config.scale)
+        """The frame that the images to learn from, those of `problem.fit`, imply."""
+        contract = InputContract.from_images(images, [sample.points for sample in problem.fit])
+        return cls(contract, problem.config.scale)
 
     def prepare(self, image: Image, name: str = "the image") -> Tensor:
         """An image (H, W, C) as float32 (C, h, w) in working px, black 0 and white 1."""
