@@ -142,7 +142,7 @@ METHODS = {
     "ecnncs-1": Method("ECNNCS-1", "ecnncs-1", LITERAL, families=PAPER),
     "ecnncs-2": Method("ECNNCS-2", "ecnncs-2", LITERAL, families=PAPER),
     "ecnncs-exact": Method("ECNNCS, exact rule", "ecnncs-2", LITERAL | {"backward": "exact"}, families=PAPER),
-    "cnncs-repaired": Method("CNNCS, repaired", "cnncs", REPAIRED, families=PAPER),
+    "cnncs-repaired": Method("CNNCS, repaired", "cnncs", REPAIRED, seeds=3, families=PAPER),
     "ecnncs-1-repaired": Method(
         "ECNNCS-1, repaired",
         "ecnncs-1",
@@ -162,7 +162,8 @@ METHODS = {
             f"{title}, repaired, α = 0.001",
             "ecnncs-2",
             REPAIRED | {"alpha": 0.001, "backward": rule},
-            families=PAPER[:1],
+            seeds=3,
+            families=PAPER,
         )
         for name, title, rule in (
             ("ecnncs-2", "ECNNCS-2", "paper"),
