@@ -13,13 +13,14 @@ from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
 from pointsense.inference.mass import average_mass
 from pointsense.inference.second_look import judge
-from pointsense.model.backbone import ZeroBefore, build_timm
+from pointsense.model.backbone import build_timm
 from pointsense.model.classes import PointClass
 from pointsense.model.config import override
 from pointsense.model.fusion import fused
 from pointsense.model.network import Output, build_network
 from pointsense.model.presets import fitted_to, preset
 from pointsense.model.second_look import SecondLook
+from pointsense.model.strided import Strided, ZeroBefore
 
 
 def unsettled(network: nn.Module) -> nn.Module:
@@ -164,8 +165,24 @@ def test_padding_of_tensorflow_without_a_copy(kernel, stride, height, monkeypatc
     torch.testing.assert_close(ours.eval()(x), expected)
 
 
-def test_it_is_in_networks_with_weights_of_tensorflow():
-    config = override(preset("pointsense"), {"backbone": "mobilenetv2_100", "weights_origin": "tensorflow"})
+@pytest.mark.parametrize(("origin", "expected"), [("timm", Strided), ("tensorflow", ZeroBefore)])
+def test_strided_convolutions_of_backbones_take_the_faster_way(origin, expected):
+    config = override(preset("pointsense"), {"backbone": "mobilenetv2_100", "weights_origin": origin})
     network, _ = build_timm(config, 3, load=False)
-    assert any(type(module) is ZeroBefore for module in network.modules())
-    assert not any(type(module) is Conv2dSame for module in network.modules())
+    strided = [m for m in network.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1]
+    assert len(strided) == 5
+    assert {type(module) for module in strided} == {expected}
+
+
+@pytest.mark.parametrize("kind", [Strided, ZeroBefore])
+def test_depthwise_gradients_in_half_precision_are_those_of_float32(kind):
+    theirs = kind(8, 8, 3, 2, groups=8)
+    x = torch.rand(2, 8, 16, 16).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = theirs(x)
+    assert ours.dtype == torch.bfloat16
+    exact = theirs(x.float())
+    torch.testing.assert_close(ours, exact.bfloat16(), rtol=0, atol=0)
+    above = torch.rand_like(ours)
+    wanted = torch.autograd.grad(exact, (x, theirs.weight), above.float())
+    torch.testing.assert_close(torch.autograd.grad(ours, (x, theirs.weight), above), wanted, rtol=0, atol=0)
