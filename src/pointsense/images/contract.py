@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pointsense.errors import DataError
+from pointsense.images.levels import FAINTEST, are_unlike, common_levels, own_levels, pixels_at, sampled
 
 log = logging.getLogger(__name__)
 
@@ -25,26 +26,11 @@ CLIP = (-0.5, 2.0)
 Dtype = Literal["uint8", "uint16", "float32"]
 DTYPES: tuple[Dtype, ...] = ("uint8", "uint16", "float32")
 
-PERCENTILES = (0.1, 99.9)
-SAMPLED_PIXELS = 2**15
-
 BAND = 256
 """Rows of an image that are converted at once: a large one is not to be there in several copies."""
 
-OWN_PERCENTILES = (1.0, 99.8)
-"""Of an image, that become 0 and 1 where each image has levels of its own."""
-
-UNLIKE = 2.0
-"""Images whose contrasts differ by more than this factor, the rarest ones left out, have levels of their own."""
-
-FAINTEST, FEWEST = 0.03, 64.0
-"""Least contrast that is stretched, as a share of the training images', or in counts of an image of more bits, which
-may use few of them: noise alone is not an image."""
-
-BLOCK, BRIGHT, SHARE = 32, 95.0, 2 / 3
-"""White lies at least at this share of the way from black to what a twentieth of some block of so many px a side, or
-a twentieth of the annotated points, are brighter than: few objects in a large field, fewer pixels than the upper
-percentile leaves out, would all be clipped."""
+FEWEST = 64.0
+"""Least contrast that is stretched, in counts, of an image of more bits than the training's: it may use few of them."""
 
 Levels = Literal["fixed", "image"]
 
@@ -129,7 +115,7 @@ class InputContract(BaseModel):
             If there is no image, or channel counts or number types cannot be brought together.
         """
         generator = np.random.default_rng(0)
-        samples = [_sampled(image, generator) for image in images]
+        samples = [sampled(image, generator) for image in images]
         if not samples:
             raise DataError("no training image: expected at least one to learn the input contract from")
 
@@ -147,22 +133,17 @@ class InputContract(BaseModel):
                 "floats throughout: convert one of the two"
             )
         dtype: Dtype = max((kind for kind in DTYPES if kind in kinds), key=DTYPES.index)
-        if levels is None:
-            contrasts = [np.ptp(np.percentile(_rescaled(s, dtype), OWN_PERCENTILES)) for s in samples]
-            faint, strong = np.percentile([c for c in contrasts if c >= FAINTEST * max(contrasts)], (10, 90))
-            levels = "image" if strong > UNLIKE * faint else "fixed"
+        levels = levels or ("image" if are_unlike([_rescaled(s, dtype) for s in samples]) else "fixed")
         if dtype == "uint8":
             black, white = (0.0,) * channels, (255.0,) * channels
             return cls(channels=channels, dtype="uint8", low=black, high=white, levels=levels)
 
         def pooled(parts: Sequence[Array]) -> Array:
-            return np.concatenate([np.broadcast_to(_rescaled(p, dtype), (len(p), channels)) for p in parts])
+            same = [np.broadcast_to(_rescaled(part, dtype), (len(part), channels)) for part in parts]
+            return np.concatenate([np.empty((0, channels), np.float32), *same])
 
-        low, high = np.percentile(pooled(samples), PERCENTILES, axis=0)
-        at_points = [_at(image, p) for image, p in zip(images, points, strict=False) if len(p)]
-        if at_points:
-            high = _raised(low, high, np.percentile(pooled(at_points), BRIGHT, axis=0))
-        high = np.where(high > low, high, low + 1)  # a constant channel
+        at_points = [pixels_at(image, p) for image, p in zip(images, points, strict=False) if len(p)]
+        low, high = common_levels(pooled(samples), pooled(at_points))
         return cls(
             channels=channels,
             dtype=dtype,
@@ -219,9 +200,8 @@ class InputContract(BaseModel):
         low, high = (np.array(level, np.float32) for level in (self.low, self.high))
         if self.levels == "fixed":
             return low, high
-        sample = _sampled(image, np.random.default_rng(0))[None]
-        black, white = np.percentile(self._converted(sample), OWN_PERCENTILES)
-        white = _raised(black, white, _brightest(self._converted(image[::2, ::2])))
+        sample = sampled(image, np.random.default_rng(0))[None]
+        black, white = own_levels(self._converted(sample), self._converted(image[::2, ::2]))
         least = FAINTEST * float((high - low).max())
         if str(image.dtype) == "uint16" and self.dtype == "uint8":
             least = FEWEST * _full_range(self.dtype) / _full_range("uint16")
@@ -267,37 +247,6 @@ class InputContract(BaseModel):
         if self.channels == 1 and values.shape[2] == 3:
             return (values @ LUMINANCE)[:, :, None]
         return np.repeat(values, 3, axis=2) if self.channels == 3 and values.shape[2] == 1 else values
-
-
-def _sampled(image: Array, generator: np.random.Generator) -> Array:
-    """At most `SAMPLED_PIXELS` pixels (N, C) of an image (H, W, C)."""
-    pixels = image.reshape(-1, image.shape[2])
-    return (
-        pixels[generator.integers(0, len(pixels), SAMPLED_PIXELS)] if len(pixels) > SAMPLED_PIXELS else pixels
-    )
-
-
-def _raised(black: Array, white: Array, bright: Array | float) -> Array:
-    """White, raised where what is bright would be clipped."""
-    return np.maximum(white, black + SHARE * (bright - black))
-
-
-def _at(image: Array, points: Array) -> Array:
-    """The pixels (N, C) of an image (H, W, C) at points (N, 2)."""
-    y, x = np.clip(np.rint(points).astype(int), 0, np.array(image.shape[:2]) - 1).T
-    return image[y, x]
-
-
-def _brightest(every_second: npt.NDArray[np.float32]) -> float:
-    """What a twentieth of the brightest block of an image exceeds, by every second of its pixels, (H/2, W/2, C)."""
-    side = BLOCK // 2
-    rows, columns = (size // side for size in every_second.shape[:2])
-    if not rows or not columns:
-        return -np.inf
-    whole = every_second[: rows * side, : columns * side]
-    blocks = whole.reshape(rows, side, columns, side, -1).swapaxes(1, 2).reshape(rows * columns, -1)
-    place = int(BRIGHT / 100 * blocks.shape[1])
-    return float(np.partition(blocks, place, axis=1)[:, place].max())
 
 
 def _full_range(dtype: str) -> float:
