@@ -80,7 +80,7 @@ BUNDLES = {
         "field. Nuclei much larger or smaller than 18 px (see --diameter), confocal stacks and electron microscopy "
         "were not seen.",
         "nuclei",
-        WEIGHTS | {"steps": 4000, "checks": 8},
+        WEIGHTS | {"steps": 6000, "checks": 8},
     ),
     "blood": Bundle(
         "bccd",
