@@ -43,8 +43,12 @@ from tasks import SMOKE, TASKS, Task, configured, data_folder, select_tasks
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
     from pointsense.learning.course import Progress
+    from pointsense.peers.problem import Candidates
 
 REPORT_SECONDS = 30.0
+
+CANDIDATES = "candidates.json"
+"""In the run folder of a peer: all that it saw."""
 
 Outcome = tuple[list[Case], float, dict[str, Any]]
 """The `val` images with their detections, the threshold, and what else the JSON is to hold."""
@@ -58,6 +62,22 @@ def result_name(name: str, method: str = "code", seed: int = 0) -> str:
 def asked_of(run: Path) -> Path:
     """The file with the request that a training was started for."""
     return run.with_name(f"{run.name}.request.json")
+
+
+def made_of(run: Path) -> Path:
+    """Where a training's date and commit are kept: those of its JSON are of its last scoring."""
+    return run.with_name(f"{run.name}.made.json")
+
+
+def made_now() -> dict[str, Any]:
+    """Date, commit and machine of a training that begins."""
+    from pointsense.inference.device import pick_device
+
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": versions().get("commit", ""),
+        "hardware": hardware(str(pick_device())),
+    }
 
 
 def train_or_resume(
@@ -79,6 +99,8 @@ def train_or_resume(
             f"{run} holds a training with other settings; give --overwrite, or another name to --method"
         )
     write_json(asked, request)
+    if overwrite or not made_of(run).is_file():
+        write_json(made_of(run), made_now())
     return train(
         dataset,
         run,
@@ -144,7 +166,8 @@ def run_ours(
             "hardware": hardware(str(detector.device)),
             "training": {key: metrics[key] for key in ("seconds", "steps", "parameters")}
             | {key: selection[key] for key in ("f1", "best_step")}
-            | {"selection_images": len(selection["images"])},
+            | {"selection_images": len(selection["images"])}
+            | (json.loads(made_of(run).read_text()) if made_of(run).is_file() else {}),
             "seconds_per_image": float(np.mean(seconds)),
             "code": metrics["code"] if config.target == "code" else None,
             "reading": asdict(kind.reading),
@@ -176,33 +199,60 @@ def rechosen(
 
 
 def run_peer(
-    peer: str, task: Task, dataset: Dataset, run: Path, request: dict[str, Any], data: Path
+    peer: str, task: Task, dataset: Dataset, run: Path, request: dict[str, Any], data: Path, rescore: bool
 ) -> Outcome:
     """Train another detector on the same division of `train`, its threshold chosen by the same rule as ours."""
     from peers import load_peer
-    from pointsense.inference.device import pick_device
     from pointsense.learning.fit import FRACTION
     from pointsense.learning.selection import draw_selection
-    from pointsense.peers.problem import Problem, as_cases, judge
+    from pointsense.peers.problem import Problem, all_candidates, as_cases, judge
 
     samples = dataset.train[: task.max_train_images]
     fit, select = draw_selection(samples, FRACTION, request["seed"], dataset.val)
-    run.mkdir(parents=True, exist_ok=True)
-    config = fitted_to(configured(request["preset"], request["settings"], data), task.radius)
-    problem = Problem(fit, select, task.radius, config, run, request["seed"], request["minutes"], task.box)
-    trained = load_peer(peer)(problem)
-    judged = judge(trained.finder, problem, dataset.val, PROTOCOL)
+    if not rescore:
+        run.mkdir(parents=True, exist_ok=True)
+        config = fitted_to(configured(request["preset"], request["settings"], data), task.radius)
+        problem = Problem(
+            fit, select, task.radius, config, run, request["seed"], request["minutes"], task.box
+        )
+        trained = load_peer(peer)(problem)
+        write_candidates(
+            run, all_candidates(trained.finder, problem, dataset.val), trained.facts | made_now()
+        )
+    seen, training = read_candidates(run)
+    judged = judge(seen, select, task.radius, PROTOCOL)
     return (
         as_cases(dataset.val, judged.found),
         judged.threshold,
         {
-            "hardware": hardware(str(pick_device())),
-            "training": trained.facts | {"f1": judged.selection_f1, "selection_images": len(select)},
-            "seconds_per_image": judged.seconds,
+            "hardware": training["hardware"],
+            "training": training | {"f1": judged.selection_f1, "selection_images": len(select)},
+            "seconds_per_image": seen.seconds,
             "code": None,
             "other_decoders": {},
         },
     )
+
+
+def write_candidates(run: Path, seen: Candidates, training: dict[str, Any]) -> None:
+    """Keep what a peer saw, and what is to be said of its training, so that it can be judged anew."""
+    parts = {
+        name: [[points.tolist(), scores.tolist()] for points, scores in found]
+        for name, found in (("selected", seen.selected), ("found", seen.found))
+    }
+    write_json(run / CANDIDATES, parts | {"seconds": seen.seconds, "training": training})
+
+
+def read_candidates(run: Path) -> tuple[Candidates, dict[str, Any]]:
+    """What `write_candidates` kept."""
+    from pointsense.peers.problem import Candidates
+
+    stored = json.loads((run / CANDIDATES).read_text())
+    selected, found = (
+        [(np.array(points).reshape(-1, 2), np.array(scores)) for points, scores in stored[name]]
+        for name in ("selected", "found")
+    )
+    return Candidates(selected, found, stored["seconds"]), stored["training"]
 
 
 def run_task(
@@ -217,7 +267,7 @@ def run_task(
     """Train, predict and score one task; return what its JSON holds."""
     dataset = task.load(data)
     if method.peer:
-        cases, threshold, about = run_peer(method.peer, task, dataset, run, request, data)
+        cases, threshold, about = run_peer(method.peer, task, dataset, run, request, data, asked.rescore)
     else:
         otherwise = method.settings if method.trained_as else {}
         cases, threshold, about = run_ours(task, dataset, run, request, data, asked, otherwise)
@@ -317,7 +367,7 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
         learned = METHODS.get(learned_name, method)
         stem = result_name(name, method_name, seed)
         path, run = out / f"{stem}.json", runs / result_name(name, learned_name, seed)
-        if asked.rescore and not (run / "metrics.json").exists():
+        if asked.rescore and not (run / (CANDIDATES if learned.peer else "metrics.json")).exists():
             print(f"{stem}: {run} holds no finished training, skipped")
             continue
         if path.exists() and not (asked.overwrite or asked.rescore):

@@ -17,7 +17,7 @@ from pointsense.learning.fit import train
 from pointsense.model.config import override
 from pointsense.model.presets import PRESETS, fitted_to, preset
 from pointsense.peers import faster_rcnn
-from pointsense.peers.problem import Problem, judge
+from pointsense.peers.problem import Problem, all_candidates, judge
 from pointsense.recovery import sparse_code
 
 GPU = os.environ.get("POINTSENSE_TEST_GPU", "cuda")
@@ -72,7 +72,7 @@ def test_faster_rcnn_trains_and_finds(cells, tmp_path):
     problem = Problem(data.train[:3], data.train[3:], 6.0, config, tmp_path, 0, 5.0, 12.0, GPU)
     trained = faster_rcnn.fit(problem)
     assert next(trained.finder.detector.parameters()).device.type == GPU
-    judged = judge(trained.finder, problem, data.val, "one-to-one")
+    judged = judge(all_candidates(trained.finder, problem, data.val), problem.select, 6.0, "one-to-one")
     assert len(judged.found) == len(data.val)
 
 

@@ -23,7 +23,7 @@ from pointsense.model.presets import fitted_to, preset
 from pointsense.peers import faster_rcnn
 from pointsense.peers.descent import descend
 from pointsense.peers.frame import Frame, FramedFinder, read
-from pointsense.peers.problem import BatchFinder, Counter, Problem, best_f1, candidates_of
+from pointsense.peers.problem import BatchFinder, Counter, Problem, candidates_of, merit_of
 
 BYTES = InputContract(channels=1, dtype="uint8", low=(0,), high=(255,))
 SETTINGS = {"steps": 2, "batch": 2, "patch": 64, "checks": 1, "ema": 0.5, "precision": "32-true"}
@@ -94,7 +94,7 @@ def test_a_peer_learns_and_finds_points_in_image_px(cells, pretrained, tmp_path,
     for one, image in zip(found, images, strict=True):
         check_found(one, image)
     if name != "log":
-        assert best_f1(problem.select, found, 6.0) == pytest.approx(trained.facts["selection_f1"])
+        assert merit_of(problem.select, found, 6.0) == pytest.approx(trained.facts["selection_merit"])
         assert (tmp_path / "model.safetensors").is_file()
 
 
@@ -120,7 +120,7 @@ def test_training_lowers_the_loss_and_the_best_weights_stay(problem):
     fields = Frame.of(problem, images).fields(problem.fit, images)
     facts = descend(network, loss_of, merit_of, problem, fields, config=config, frozen_norms=[network])
     assert np.mean(seen[-10:]) < 0.5 * seen[0]
-    assert (facts["steps"], facts["best_step"], facts["selection_f1"]) == (80, 40, 0.9)
+    assert (facts["steps"], facts["best_step"], facts["selection_merit"]) == (80, 40, 0.9)
     assert len(kept) == 4
     for name, value in network.state_dict().items():
         assert torch.equal(value, kept[1][name])

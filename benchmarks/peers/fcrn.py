@@ -186,8 +186,8 @@ def fit(problem: Problem) -> Trained:
         problem,
         frame.fields(problem.fit, images),
     )
-    f1, distance = chosen(network, DISTANCES)
+    merit, distance = chosen(network, DISTANCES)
     finder = FcrnFinder(frame, network, sigma, config.views, distance * sigma)
     return Trained(
-        finder, facts | {"selection_f1": f1, "sigma_working_px": sigma, "distance_in_sigma": distance}
+        finder, facts | {"selection_merit": merit, "sigma_working_px": sigma, "distance_in_sigma": distance}
     )

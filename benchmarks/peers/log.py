@@ -1,4 +1,4 @@
-"""Laplacian of Gaussian with the size, the polarity and the threshold of best F1: what needs no learning."""
+"""Laplacian of Gaussian with the size, the polarity and the threshold of best merit: what needs no learning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from pointsense.datasets import Sample
 from pointsense.evaluation.log_baseline import LogDetector, Polarity
 from pointsense.peers.frame import Frame, FramedFinder, read
-from pointsense.peers.problem import Found, Problem, Trained, best_f1
+from pointsense.peers.problem import Found, Problem, Trained, merit_of
 
 SIZES = 12
 POLARITIES: tuple[Polarity, ...] = ("bright", "dark")
@@ -59,11 +59,11 @@ def fit(problem: Problem) -> Trained:
         POLARITIES, sigmas(problem.radius * frame.scale, problem.working_box).tolist()
     ):
         finder = LogFinder(frame, LogDetector(sigma, 0.0, polarity))
-        f1 = best_f1(samples, map(finder.candidates, images), problem.radius)
-        if best is None or f1 > best[0]:
-            best = f1, finder
+        merit = merit_of(samples, map(finder.candidates, images), problem.radius)
+        if best is None or merit > best[0]:
+            best = merit, finder
     assert best is not None
-    f1, finder = best
+    merit, finder = best
     return Trained(
         finder,
         {
@@ -73,7 +73,7 @@ def fit(problem: Problem) -> Trained:
             "sigma_px": finder.detector.sigma / frame.scale,
             "polarity": finder.detector.polarity,
             "images": len(samples),
-            "training_f1": f1,
+            "training_merit": merit,
         },
     )
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from pointsense.datasets import Sample
 from pointsense.errors import DataError, UsageError
 from pointsense.peers.frame import Frame, read
-from pointsense.peers.problem import Found, Image, Problem, Trained, best_f1
+from pointsense.peers.problem import Found, Image, Problem, Trained, merit_of
 from pointsense.tables import read_table
 from pointsense.writing import write_text
 
@@ -259,14 +259,14 @@ def fit(problem: Problem) -> Trained:
     choices = []
     for distance in DISTANCES:
         found = SpotiflowFinder(frame, run, distance).candidates_of(selected)
-        choices.append((best_f1(problem.select, found, problem.radius), -distance))
-    f1, distance = max(choices)
+        choices.append((merit_of(problem.select, found, problem.radius), -distance))
+    merit, distance = max(choices)
     weights = torch.load(run / "model" / "best.pt", map_location="cpu", weights_only=True)["state_dict"]
     facts = {
         "steps": int((run / "steps").read_text()),
         "seconds": round(seconds, 1),
         "parameters": sum(value.numel() for value in weights.values()),
-        "selection_f1": f1,
+        "selection_merit": merit,
         "min_distance": -distance,
         **options,
     }

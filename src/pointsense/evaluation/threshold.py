@@ -12,7 +12,10 @@ from pointsense.errors import DataError
 from pointsense.evaluation.cases import Case
 from pointsense.evaluation.match import gate, match_gated
 
-CANDIDATES = 60
+CANDIDATES, BELOW = 60, 20
+"""Thresholds to try: among the highest scores, three for each point to be found, where F1 can be above one half, and
+among all that are lower."""
+
 TOLERANCE = 0.002
 """An F1 this near the best one counts as equal to it."""
 
@@ -73,7 +76,8 @@ def best_threshold(
     radius : float
         Match radius, px.
     candidates : (T,) float array, optional
-        Thresholds to try; at most 60 quantiles of the scores, extremes included, if not given.
+        Thresholds to try; if not given, at most 60 of the highest scores, three for each point, evenly by rank, and
+        at most 20 of the lower ones, down to the lowest.
     protocol : str
         See `pointsense.evaluation.match.match`.
     tolerance : float
@@ -106,7 +110,7 @@ def best_threshold(
         )
 
     if candidates is None:
-        candidates = _quantiles(pooled)
+        candidates = _tried(pooled, sum(len(case.truth) for case in cases))
     curve = tuple(at(threshold) for threshold in np.unique(candidates))
     if not curve:
         nothing = at(math.inf)
@@ -122,12 +126,14 @@ def best_threshold(
     )
 
 
-def _quantiles(scores: np.ndarray) -> np.ndarray:
-    """Return at most `CANDIDATES` of the sorted distinct scores, evenly by rank, extremes included."""
-    if not len(scores):
-        return scores
-    ranks = np.linspace(0, len(scores) - 1, min(CANDIDATES, len(scores)))
-    return scores[np.round(ranks).astype(int)]
+def _tried(scores: np.ndarray, points: int) -> np.ndarray:
+    """Return the thresholds to try of the sorted distinct scores, extremes included, for so many points."""
+    count = len(scores)
+    high = min(count, max(3 * points, CANDIDATES))
+    ranks = np.linspace(0, high - 1, min(CANDIDATES, high))
+    if high < count:
+        ranks = np.concatenate([ranks, np.geomspace(high, count - 1, BELOW)])
+    return scores[count - 1 - np.round(ranks).astype(int)] if count else scores
 
 
 def _widest_plateau(

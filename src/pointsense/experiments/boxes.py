@@ -17,7 +17,7 @@ from pointsense.learning.selection import draw_selection
 from pointsense.model.config import Config
 from pointsense.model.presets import fitted_to
 from pointsense.peers import faster_rcnn
-from pointsense.peers.problem import Problem, as_cases, judge
+from pointsense.peers.problem import Problem, all_candidates, as_cases, judge
 from pointsense.writing import write_json
 
 FOUND = "found.json"
@@ -81,7 +81,7 @@ def detect_boxes(
         out.mkdir(parents=True, exist_ok=True)
         problem = Problem(fit, select, radius, config, out, seed, minutes, box, device, report)
         trained = faster_rcnn.fit(problem)
-        judged = judge(trained.finder, problem, dataset.val, protocol)
+        judged = judge(all_candidates(trained.finder, problem, dataset.val), select, radius, protocol)
         stored = {
             "request": request,
             "facts": trained.facts | {"threshold": judged.threshold, "selection_f1": judged.selection_f1},

@@ -12,30 +12,21 @@ import numpy.typing as npt
 from pointsense.datasets import Sample
 from pointsense.errors import DataError
 from pointsense.evaluation.cases import Case
-from pointsense.evaluation.threshold import TOLERANCE, ThresholdChoice, best_threshold
+from pointsense.evaluation.threshold import ThresholdChoice
 from pointsense.inference.decode import Decoder, Found
 from pointsense.inference.detector import Detector, TileMap
+from pointsense.learning.merit import judged, standard_error
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.network import ProjectionNetwork
 from pointsense.points import Detections
 
 log = logging.getLogger(__name__)
 
-FEW_POINTS = 5.0
-"""Share of the average precision in the merit, in standard errors of F1: a half at 25 points, .05 at 2,500."""
-
 BLURS = (0.0, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Doubts about a position, in cells, among which the selection part chooses."""
 
 ROUNDINGS = (0.65, 0.8)
 """Beside one half; see `Reading`."""
-
-MISCOUNT = 0.1
-"""What as many points too many, or none at all, cost of the merit."""
-
-ERRORS, MOST_TOLERANCE = 8, 0.15
-"""Thresholds that differ in so many errors at most are alike, up to a share of F1: on few points the best is so by
-chance. Leaving out one selection image in turn, mitoses' F1 on it was the higher the wider the range, up to here."""
 
 DRAWS = 64
 """Random orders of the groups among which the most even division is taken."""
@@ -130,16 +121,6 @@ class Choice:
         return replace(kind, reading=self.reading, threshold=round(self.threshold.threshold, 4))
 
 
-def standard_error(points: int) -> float:
-    """Of a score on so many points, at most: that of a proportion."""
-    return 0.5 / max(1, points) ** 0.5
-
-
-def tolerance_of(points: int) -> float:
-    """How far below the best an F1 on so many points is near it."""
-    return max(TOLERANCE, min(MOST_TOLERANCE, ERRORS / (2 * max(1, points))))
-
-
 class Selection:
     """The selection images, and the scores of a detector on them.
 
@@ -180,20 +161,12 @@ class Selection:
         return float(np.linalg.norm(errors)) / len(errors)
 
     def _choice(self, k: int, found: Sequence[Detections], reading: Reading) -> Choice:
-        """F1 is the merit, less a little for a wrong number of points in all.
-
-        The fewer the points, the more counts the average precision, which is less jagged.
-        """
-        points = self.points(k)
         cases = [
             Case(sample.name, sample.group, truth, one.points, one.scores)
             for sample, truth, one in zip(self.samples, self.truth[k], found, strict=True)
         ]
-        threshold = best_threshold(cases, self.classes[k].radius, tolerance=tolerance_of(points))
-        share = min(0.5, FEW_POINTS * self.standard_error(k))
-        merit = (1 - share) * threshold.f1 + share * threshold.average_precision
-        surplus = sum(len(case.above(threshold.threshold)) for case in cases) - points
-        return Choice(reading, threshold, merit - MISCOUNT * min(1.0, abs(surplus) / points))
+        judgement = judged(cases, self.classes[k].radius)
+        return Choice(reading, judgement.threshold, judgement.merit)
 
     def choose(
         self, detector: Detector, blurs: Sequence[float] = BLURS, decoder: Decoder = "full"

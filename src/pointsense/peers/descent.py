@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from pointsense.errors import DataError
 from pointsense.learning.course import Progress
 from pointsense.learning.crops import Crops, Field
+from pointsense.learning.merit import standard_error
 from pointsense.learning.mining import look_alikes
-from pointsense.learning.selection import standard_error
 from pointsense.learning.training import average, keep_statistics, make_fabric, schedule
 from pointsense.model.config import Config
 from pointsense.peers.problem import Problem
@@ -133,7 +133,7 @@ def descend(
         "seconds": round(seconds(), 1),
         "parameters": sum(p.numel() for p in network.parameters()),
         "best_step": best_step,
-        "selection_f1": kept,
+        "selection_merit": kept,
         "precision": precision,
         "learning_rate": config.learning_rate,
     }

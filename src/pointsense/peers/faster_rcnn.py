@@ -249,12 +249,12 @@ def fit(problem: Problem) -> Trained:
         rates=[(encoder, slow)],
         frozen_norms=[encoder],
     )
-    f1, overlap = chosen(detector, OVERLAPS)
+    merit, overlap = chosen(detector, OVERLAPS)
     return Trained(
         BoxFinder(frame, detector, box, overlap),
         facts
         | {
-            "selection_f1": f1,
+            "selection_merit": merit,
             "box_working_px": box,
             "nms_overlap": overlap,
             "backbone_learning_rate": slow,

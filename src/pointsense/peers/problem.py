@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsense.datasets import Sample
-from pointsense.evaluation import Case, best_threshold
+from pointsense.evaluation import Case
 from pointsense.images import read_image
 from pointsense.learning.course import Report
-from pointsense.learning.selection import tolerance_of
+from pointsense.learning.merit import judged
 from pointsense.model.config import Config
 
 Image = npt.NDArray[Any]
@@ -122,16 +122,42 @@ def as_cases(samples: Sequence[Sample], found: Iterable[Found]) -> list[Case]:
     ]
 
 
-def best_f1(samples: Sequence[Sample], found: Iterable[Found], radius: float) -> float:
-    """F1 of the candidates of `samples` at their best threshold: what settings are chosen by."""
-    return best_threshold(as_cases(samples, found), radius).f1
+def merit_of(samples: Sequence[Sample], found: Iterable[Found], radius: float) -> float:
+    """Merit of the candidates of `samples`, by which settings are chosen, as our own readings are."""
+    return judged(as_cases(samples, found), radius).merit
 
 
 def best_choice(
     problem: Problem, values: Iterable[float], found_with: Callable[[float], Iterable[Found]]
 ) -> tuple[float, float]:
-    """The best F1 on the selection part that a setting gives, and its value; of equals the largest."""
-    return max((best_f1(problem.select, found_with(value), problem.radius), value) for value in values)
+    """The best merit on the selection part that a setting gives, and its value; of equals the largest."""
+    return max((merit_of(problem.select, found_with(value), problem.radius), value) for value in values)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """All that a finder saw on the selection part, and on the images that results are reported on.
+
+    Attributes
+    ----------
+    selected, found : list of (points, scores)
+        Of each image.
+    seconds : float
+        An image of those reported on.
+    """
+
+    selected: list[Found]
+    found: list[Found]
+    seconds: float
+
+
+def all_candidates(finder: Finder, problem: Problem, samples: Sequence[Sample]) -> Candidates:
+    """What a finder sees on its selection part and on samples."""
+    selected = candidates_of(finder, [read_image(sample.path) for sample in problem.select])
+    images = [read_image(sample.path) for sample in samples]
+    begin = time.perf_counter()
+    found = candidates_of(finder, images)
+    return Candidates(selected, found, (time.perf_counter() - begin) / len(samples))
 
 
 @dataclass(frozen=True)
@@ -144,27 +170,18 @@ class Judged:
         What reaches the threshold, of each image.
     threshold, selection_f1 : float
         Chosen on the selection part, and the F1 there.
-    seconds : float
-        An image.
     """
 
     found: list[Found]
     threshold: float
     selection_f1: float
-    seconds: float
 
 
-def judge(finder: Finder, problem: Problem, samples: Sequence[Sample], protocol: str) -> Judged:
-    """What a finder finds on samples, at the threshold that our own models' rule chooses on its selection part."""
-    images = [read_image(sample.path) for sample in problem.select]
-    tolerance = tolerance_of(sum(len(sample.points) for sample in problem.select))
-    selected = as_cases(problem.select, candidates_of(finder, images))
-    choice = best_threshold(selected, problem.radius, protocol=protocol, tolerance=tolerance)
-    images = [read_image(sample.path) for sample in samples]
-    begin = time.perf_counter()
-    found = candidates_of(finder, images)
-    seconds = (time.perf_counter() - begin) / len(samples)
+def judge(seen: Candidates, select: Sequence[Sample], radius: float, protocol: str) -> Judged:
+    """What is found at the threshold that our own models' rule chooses on the selection part."""
+    choice = judged(as_cases(select, seen.selected), radius, protocol).threshold
     sure = [
-        (points[scores >= choice.threshold], scores[scores >= choice.threshold]) for points, scores in found
+        (points[scores >= choice.threshold], scores[scores >= choice.threshold])
+        for points, scores in seen.found
     ]
-    return Judged(sure, choice.threshold, choice.f1, seconds)
+    return Judged(sure, choice.threshold, choice.f1)
