@@ -194,12 +194,42 @@ def test_points_drawn_in_qupath(tmp_path):
     assert_same(found, Detections.of([(20, 10), (20, 11)], scores=[0.5, 0.5], classes="mitosis"))
 
 
+def outline(kind, coordinates, object_type="cell"):
+    geometry = {"type": kind, "coordinates": coordinates}
+    return {"geometry": geometry, "properties": {"objectType": object_type, "classification": {"name": "a"}}}
+
+
+def test_outlines_of_cells_count_by_their_centres(tmp_path):
+    square = [[2, 4], [6, 4], [6, 8], [2, 8], [2, 4]]
+    corner = [[0, 0], [3, 0], [0, 3], [0, 0]]  # its vertices' mean is not its centre once it is closed
+    hole = [[3, 5], [4, 5], [4, 6], [3, 5]]
+    far = [[10, 4], [10, 8], [14, 8], [14, 4], [10, 4]]  # turns the other way
+    flat = [[1, 1], [3, 1], [1, 1]]
+    features = [
+        outline("Polygon", [square, hole]),
+        outline("Polygon", [corner]),
+        outline("MultiPolygon", [[square], [far]]),
+        outline("Polygon", [flat]),
+    ]
+    found = Detections.read_geojson(write(tmp_path / "a.geojson", json.dumps(features)))
+    x = np.array([4, 1, 8, 5 / 3]) - 0.5
+    y = np.array([6, 1, 6, 1]) - 0.5
+    np.testing.assert_allclose(found.points, np.column_stack([y, x]))
+    assert set(found.classes) == {"a"}
+
+
 def test_bad_geojson(tmp_path):
-    polygon = {"features": [{"geometry": {"type": "Polygon", "coordinates": []}}]}
-    with pytest.raises(DataError, match="holds a Polygon, expected Point or MultiPoint features"):
-        Detections.read_geojson(write(tmp_path / "a.geojson", json.dumps(polygon)))
-    for text in ("{", "{}", "[1]", '[{"geometry": {"type": "Point", "coordinates": ["a", 1]}}]'):
-        with pytest.raises(DataError, match=r"is not GeoJSON with point features .*export it again"):
+    line = {"features": [outline("LineString", [])]}
+    with pytest.raises(DataError, match="holds a LineString, expected points or outlines"):
+        Detections.read_geojson(write(tmp_path / "a.geojson", json.dumps(line)))
+    mixed = [outline("Polygon", []), outline("Polygon", [], "annotation")]
+    with pytest.raises(
+        DataError, match=r"beside outlines of objects \(annotation, cell\): they may be regions"
+    ):
+        Detections.read_geojson(write(tmp_path / "a.geojson", json.dumps(mixed)))
+    broken = json.dumps([outline("Polygon", [])])
+    for text in ("{", "{}", "[1]", '[{"geometry": {"type": "Point", "coordinates": ["a", 1]}}]', broken):
+        with pytest.raises(DataError, match=r"is not GeoJSON with points or outlines .*export it again"):
             Detections.read_geojson(write(tmp_path / "a.geojson", text))
     with pytest.raises(DataError, match="cannot read"):
         Detections.read_geojson(tmp_path / "none.geojson")

@@ -21,6 +21,8 @@ COLUMNS = ("y", "x", "score", "class", "votes", "spread")
 CORNER = 0.5
 """From our origin, the centre of the first pixel, to QuPath's, the top-left corner of the first pixel."""
 
+OUTLINES = ("Polygon", "MultiPolygon")
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -33,7 +35,7 @@ class Detections:
     scores : (K,) float64
         Confidence; higher is surer.
     classes : (K,) str
-        Class names; empty strings where the model knows one class only.
+        Class names; empty strings where the data had none.
     votes : (K,) int64
         How many observation axes saw the point.
     spread : (K,) float64
@@ -206,17 +208,19 @@ class Detections:
 
     @classmethod
     def read_geojson(cls, path: Path | str) -> Detections:
-        """Read Point and MultiPoint features, those of `write_geojson` or of QuPath's own points tool.
+        """Read points, those of `write_geojson` or of QuPath's own tool, and outlines of objects by their centres.
 
         Raises
         ------
         DataError
-            If the file is not GeoJSON, or holds areas or lines, which have no single position.
+            If the file is not GeoJSON, or holds lines, which have no single position, or areas of annotations beside
+            outlines of cells or detections, which may be regions.
         """
         path = Path(path)
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
             features = value["features"] if isinstance(value, dict) else value
+            _check_outlines(path, features)
             rows = [row for feature in features for row in _feature_rows(path, feature)]
             if not rows:
                 return cls.empty()
@@ -226,7 +230,7 @@ class Detections:
             raise DataError(f"cannot read {path}: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{path} is not GeoJSON with point features ({error!r}); export it again from the viewer"
+                f"{path} is not GeoJSON with points or outlines ({error!r}); export it again from the viewer"
             ) from error
 
     def _rows(self) -> Iterable[tuple[tuple[float, float], float, str, int, float]]:
@@ -249,16 +253,31 @@ def _whole(row: Row, column: str, default: int) -> int:
     return int(value)
 
 
+def _check_outlines(path: Path, features: list[dict[str, Any]]) -> None:
+    """Fail where some outlines are of objects and others perhaps of regions."""
+    kinds = {
+        (feature.get("properties") or {}).get("objectType", "annotation")
+        for feature in features
+        if feature["geometry"]["type"] in OUTLINES
+    }
+    if "annotation" in kinds and len(kinds) > 1:
+        raise DataError(
+            f"{path} holds areas of annotations beside outlines of objects ({', '.join(sorted(kinds))}): they may "
+            "be regions; export the objects only"
+        )
+
+
 def _feature_rows(
     path: Path, feature: dict[str, Any]
 ) -> list[tuple[tuple[float, float], float, str, int, float]]:
     geometry = feature["geometry"]
     kind, coordinates = geometry["type"], geometry["coordinates"]
-    if kind not in ("Point", "MultiPoint"):
+    if kind not in ("Point", "MultiPoint", *OUTLINES):
         raise DataError(
-            f"{path} holds a {kind}, expected Point or MultiPoint features; export the points only, "
-            "or turn the shapes into their centres first"
+            f"{path} holds a {kind}, expected points or outlines ({', '.join(OUTLINES)}); export the objects only"
         )
+    if kind in OUTLINES:
+        kind, coordinates = "Point", _centre(coordinates if kind == "MultiPolygon" else [coordinates])
     properties = feature.get("properties") or {}
     name = (properties.get("classification") or {}).get("name", "")
     found = properties.get("measurements") or {}
@@ -268,3 +287,17 @@ def _feature_rows(
     return [
         ((float(y), float(x)), *evidence) for x, y, *_ in ([coordinates] if kind == "Point" else coordinates)
     ]
+
+
+def _centre(polygons: list[list[list[list[float]]]]) -> list[float]:
+    """(x, y) of the centre of gravity of polygons, each a list of rings, whose holes are left out of account."""
+    moments = np.zeros(3)
+    for outline, *_ in polygons:
+        ring = np.array(outline, float)[:, :2]
+        following = np.roll(ring, -1, axis=0)
+        cross = ring[:, 0] * following[:, 1] - following[:, 0] * ring[:, 1]
+        area, sign = cross.sum() / 2, np.sign(cross.sum())
+        moments += sign * np.append(cross @ (ring + following) / 6, area)
+    if moments[2] > 0:
+        return (moments[:2] / moments[2]).tolist()
+    return np.concatenate([outline for outline, *_ in polygons])[:, :2].mean(0).tolist()  # without any area

@@ -32,6 +32,7 @@ for verb in (
     find.evaluate,
     data.check,
     data.convert,
+    show.settings,
     show.demo,
     show.reproduce,
 ):

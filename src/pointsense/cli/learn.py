@@ -34,7 +34,10 @@ def train(
     out: Out,
     preset: PresetName = "pointsense",
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON file of settings, on top of the preset.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="JSON file of settings, on top of the preset; or a model's config.json."
+        ),
     ] = None,
     set_: Settings = None,
     weights: Weights = None,
@@ -200,6 +203,8 @@ def _task(
     radii = radii_of_classes(dataset, names, radius or [])
     settings = override(start_from(preset), read_config(config) if config else {})
     settings = override(settings, parse_settings(set_ or []))
+    if settings.radius:
+        raise UsageError("setting radius: the match radius is the data's; give --radius PX, or CLASS=PX")
     if weights:
         settings = override(settings, {"weights": str(weights)})
     if diameter:

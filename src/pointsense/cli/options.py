@@ -16,19 +16,25 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files of the same names in DIR.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace what an earlier run of the same command wrote to DIR."),
+]
 Radius = Annotated[
     list[str] | None,
     typer.Option(
         "--radius",
         metavar="[CLASS=]PX",
-        help="Match radius in image pixels, of all or of a class; else from dataset.json, else estimated.",
+        help="Match radius in image pixels, of all or of a class; else the protocol's, dataset.json's, the "
+        "model's, or estimated.",
     ),
 ]
 ClassNames = Annotated[
     list[str] | None,
     typer.Option(
-        "--class", metavar="NAME", help="Use the points of this class only; several: each by itself."
+        "--class",
+        metavar="NAME",
+        help="Use the points of this class only; several: classes that are told apart.",
     ),
 ]
 SplitFile = Annotated[
@@ -88,6 +94,12 @@ Diameter = Annotated[
 ]
 Tile = Annotated[
     int,
-    typer.Option("--tile", "--tile-size", min=64, metavar="PX", help="Side of what is predicted at once."),
+    typer.Option(
+        "--tile",
+        "--tile-size",
+        min=64,
+        metavar="PX",
+        help="Side of what is predicted at once, in px of the model's working resolution.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]

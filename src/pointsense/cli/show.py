@@ -1,4 +1,4 @@
-"""models, demo, reproduce: what comes with the package, and what was published."""
+"""models, settings, demo, reproduce: what comes with the package, and what was published."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pointsense.cli.options import (
     Out,
     Overwrite,
     PixelSize,
+    PresetName,
     Scale,
     Seed,
     Settings,
@@ -22,13 +23,29 @@ from pointsense.cli.options import (
 
 
 def list_models() -> None:
-    """Names to give to --model, with what each finds, at which size, and what it was made of."""
+    """Names to give to --model, with what each finds and at which size."""
     from pointsense.inference.bundled import bundled_models
 
     for model in bundled_models():
         print(
             f"{model.name}: {', '.join(model.classes)}; typical diameter {model.diameter:g} px. {model.summary}"
         )
+
+
+def settings(preset: PresetName = "pointsense") -> None:
+    """All that --set changes: name, value in the preset, and what it is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pointsense.model.config import Config
+    from pointsense.model.presets import preset as start_from
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("setting", "value", "what it is"):
+        table.add_column(column, overflow="fold", no_wrap=column == "setting")
+    for name, value in start_from(preset).model_dump().items():
+        table.add_row(name, str(value), Config.model_fields[name].description or "")
+    Console(highlight=False, markup=False).print(table)
 
 
 def demo(out: Out, seed: Seed = 0, overwrite: Overwrite = False) -> None:

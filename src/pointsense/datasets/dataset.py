@@ -96,7 +96,7 @@ class Dataset:
 
     @property
     def val(self) -> list[Sample]:
-        """The samples to report on, opened by nothing else."""
+        """The samples to report on, opened by nothing else but checks."""
         return self.split("val")
 
     def split(self, name: str) -> list[Sample]:

@@ -102,7 +102,7 @@ def tune(
         import optuna
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
     except ImportError:
-        raise UsageError("tune needs optuna: pip install 'pointsense[tune]'") from None
+        raise UsageError("tune needs optuna: pip install optuna") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     out = Path(out)
     known = fitted_to(config, float(np.median(list(radius.values()))))

@@ -219,7 +219,7 @@ class Detector:
             Typical diameter of the objects in px of the image, where it differs from the training images'; "auto"
             tries several.
         tile : int
-            Side of a tile's core in working px; it bounds the memory and does not change the result.
+            Side of a tile's core in working px; it bounds the memory and changes next to nothing of the result.
         decoder : {"full", "codes", "maxima"}
             "codes" does without the mass map, "maxima" without the codes; for comparison.
         name : str

@@ -44,7 +44,10 @@ class Config(BaseModel):
     )
     freeze: bool = Field(False, description="train only what comes after the backbone")
     width: int = Field(24, ge=4, description="channels of the decoder (projection, spatial)")
-    head: Literal["global", "spatial", "projection"] = "projection"
+    head: Literal["global", "spatial", "projection"] = Field(
+        "projection",
+        description="what the code is read from: pooled features of a patch, features with their places, or a mass map",
+    )
     target: Literal["code", "heatmap"] = Field(
         "code",
         description="what the map is trained to: the code of eq. (3), or spots (a baseline; projection)",
@@ -57,11 +60,13 @@ class Config(BaseModel):
     # Code
     axes: int = Field(8, ge=1, description="observation axes, L")
     measurements: int = Field(12, ge=1, description="measurements an axis, m")
-    arc: Literal["full", "half"] = "half"
+    arc: Literal["full", "half"] = Field("half", description="directions of the axes")
     channels: Literal["distance", "mass"] = Field("mass", description="what an axis holds (global, spatial)")
-    sensing: Literal["gaussian", "smoothed", "filtered", "fourier"] = "fourier"
+    sensing: Literal["gaussian", "smoothed", "filtered", "fourier"] = Field(
+        "fourier", description="rows of the sensing matrix"
+    )
     sensing_sigma: float = Field(0.8, ge=0, description="smoothing of the sensing matrix, in bins")
-    sensing_seed: int = 0
+    sensing_seed: int = Field(0, description="of the random sensing matrices")
     learn_sensing: bool = Field(False, description="let the L1 term train the sensing matrix of the recovery")
     window: int = Field(
         24, ge=4, description="side of a code's window, in cells of the mass map (projection)"
@@ -74,8 +79,13 @@ class Config(BaseModel):
     lam: float = Field(
         0.05, ge=0, description="lambda of the lasso in training and decoding (global, spatial)"
     )
-    backward: Literal["exact", "paper", "unrolled"] = "exact"
-    recovery: Literal["auto", "active_set", "homotopy", "fista", "ista", "dal", "lista"] = "auto"
+    backward: Literal["exact", "paper", "unrolled"] = Field(
+        "exact",
+        description="gradient through the recovery in training: exact, rules (8) and (9), or unrolled",
+    )
+    recovery: Literal["auto", "active_set", "homotopy", "fista", "ista", "dal", "lista"] = Field(
+        "auto", description="solver of the lasso (global, spatial; in training where alpha is not 0)"
+    )
     recovery_steps: int = Field(
         0, ge=0, description="most iterations of the recovery in training; 0: its own"
     )
@@ -88,13 +98,13 @@ class Config(BaseModel):
     minimum_votes: int = Field(1, ge=1, description="axes that must see a point")
 
     # Training
-    steps: int = Field(3000, ge=1)
-    batch: int = Field(8, ge=1)
-    learning_rate: float = Field(4e-3, gt=0)
+    steps: int = Field(3000, ge=1, description="of training")
+    batch: int = Field(8, ge=1, description="patches a step")
+    learning_rate: float = Field(4e-3, gt=0, description="at its highest")
     backbone_learning_rate: float = Field(
         0.0, ge=0, description="of a backbone with given weights, others have learning_rate; 0: 3e-4"
     )
-    weight_decay: float = Field(1e-3, ge=0)
+    weight_decay: float = Field(1e-3, ge=0, description="of AdamW")
     ema: float = Field(0.995, ge=0, lt=1, description="memory of the averaged weights; 0: none")
     sampling: Literal["random", "grid"] = Field("random", description="random crops, or the paper's patches")
     positives: float = Field(0.5, ge=0, le=1, description="least share of crops around a point (random)")
@@ -108,12 +118,14 @@ class Config(BaseModel):
         description="share of the other crops around false alarms, mined at each check (random); -1: none, or a half "
         "around look-alikes where the data mark some",
     )
-    flips: bool = True
+    flips: bool = Field(True, description="turn and mirror the crops")
     zoom: float = Field(
         1.0, ge=1, le=4, description="crops are enlarged or shrunk by up to this factor (random)"
     )
     jitter: float = Field(0.1, ge=0, le=1, description="strength of the colour and stain jitter")
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="of training; auto: half where the device is fast at it"
+    )
     views: Literal[1, 2, 4, 8] = Field(
         2, description="rotations and flips averaged in prediction (projection)"
     )
@@ -201,7 +213,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def read_config(path: Path | str) -> dict[str, Any]:
-    """Settings from a JSON file.
+    """Settings from a JSON file, or from a model's, but for the match radius, which is the data's.
 
     Raises
     ------
@@ -216,4 +228,6 @@ def read_config(path: Path | str) -> dict[str, Any]:
         raise UsageError(f"the configuration {path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise UsageError(f"the configuration {path} must be a JSON object of settings")
+    if "format" in value and isinstance(value.get("settings"), dict):
+        return {key: setting for key, setting in value["settings"].items() if key != "radius"}
     return value

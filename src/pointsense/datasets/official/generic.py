@@ -154,7 +154,7 @@ def _number(path: Path, given: Any) -> float:
 
 
 def read_qupath(source: Source) -> list[Record]:
-    """`a.geojson` for the image `a`: points as QuPath exports them, from the corner of the first pixel."""
+    """`a.geojson` for the image `a`: points or outlines as QuPath exports them, from the corner of the first pixel."""
     records = []
     for path in sorted(source.root.rglob("*.geojson")):
         found = Detections.read_geojson(path)

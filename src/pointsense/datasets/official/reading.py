@@ -68,7 +68,7 @@ FORMATS = {
         generic.read_coco, "a JSON file of COCO, or annotations/ with some, and the images that it names"
     ),
     "voc": Format(generic.read_voc, "XML files of Pascal VOC, and the images that they name"),
-    "qupath": Format(generic.read_qupath, "a.geojson of points for the image a"),
+    "qupath": Format(generic.read_qupath, "a.geojson of points or outlines for the image a"),
     "cvat": Format(
         generic.read_cvat, 'annotations.xml of "CVAT for images 1.1", and the images that it names'
     ),
