@@ -93,7 +93,16 @@ def scores_table(results: dict[Cell, Result]) -> str:
 
 def ablation_table(results: dict[Cell, Result]) -> str:
     """What is gained or lost with one choice changed, on `val` and on the selection part it is chosen by."""
-    header = ("set", "changed", "trainings", "F1", "to the first row [95%]", "selection F1", "count MAE")
+    header = (
+        "set",
+        "changed",
+        "trainings",
+        "F1",
+        "to the first row [95%]",
+        "selection F1",
+        "to the first row",
+    )
+    header += ("count MAE",)
     rows = []
     for task, base in ABLATED.items():
         changes = {name: method for name, method in METHODS.items() if task in method.ablates}
@@ -101,7 +110,7 @@ def ablation_table(results: dict[Cell, Result]) -> str:
             cells = sorted(cell for cell in results if cell[:2] == (task, name))
             there = [results[cell] for cell in cells]
             if not there:
-                rows.append((task, method.title, MISSING, *[""] * 4))
+                rows.append((task, method.title, MISSING, *[""] * 5))
                 continue
             mean = {
                 key: float(np.mean([one["scores"]["overall"][key] for one in there]))
@@ -109,6 +118,8 @@ def ablation_table(results: dict[Cell, Result]) -> str:
             }
             chosen_by = float(np.mean([one["training"]["f1"] for one in there]))
             gain = difference_to(name, cells, results, base)
+            pairs = [(one, results.get((task, base, one["seed"]))) for one in there if name != base]
+            ahead = [one["training"]["f1"] - first["training"]["f1"] for one, first in pairs if first]
             rows.append(
                 (
                     task,
@@ -117,6 +128,7 @@ def ablation_table(results: dict[Cell, Result]) -> str:
                     number(mean["f1"], 3),
                     gain,
                     number(chosen_by, 3),
+                    f"{np.mean(ahead):+.3f}" if ahead else "",
                     number(mean["count_mae"], 2),
                 )
             )
@@ -175,7 +187,7 @@ def difference_to(name: str, cells: Sequence[Cell], results: dict[Cell, Result],
 
 def decoders_table(results: dict[Cell, Result]) -> str:
     """Mean F1 of each decoder of the default, each with a blur and a threshold from the selection part."""
-    header = ("set", "radius px", "full", "codes", "maxima", "code numbers / map cells")
+    header = ("set", "radius px", "full", "codes", "maxima", "numbers / cells of a window", "of an image")
     rows = []
     for family, tasks in FAMILIES.items():
         there = [one for cell, one in results.items() if cell[0] in tasks and cell[1] == "code"]
@@ -184,19 +196,23 @@ def decoders_table(results: dict[Cell, Result]) -> str:
         f1s = [np.mean([one["scores"]["overall"]["f1"] for one in there])]
         for decoder in ("codes", "maxima"):
             f1s.append(np.mean([one["other_decoders"][decoder]["overall"]["f1"] for one in there]))
-        ratio = number((there[0]["code"] or {}).get("ratio"), 2)
-        rows.append((family, f"{there[0]['radius_px']:g}", *(number(float(f1), 3) for f1 in f1s), ratio))
+        ratios = [number((there[0]["code"] or {}).get(key), 2) for key in ("ratio", "total_ratio")]
+        rows.append((family, f"{there[0]['radius_px']:g}", *(number(float(f1), 3) for f1 in f1s), *ratios))
     return markdown(header, rows)
 
 
 def cells_table(results: dict[Cell, Result]) -> str:
-    """One line for each training: its F1 with the interval, its time, and on what."""
+    """One line for each training: its F1 with the interval, its time, and on what, by which commit and when.
+
+    Date and commit are of the training, where the file has them, else of the last scoring.
+    """
     header = ("set", "method", "seed", "F1 [95%]", "count MAE", "steps", "training min", "s / image", "on")
     rows = []
     for (task, name, seed), result in sorted(results.items(), key=lambda item: place(item[0])):
-        training, machine, scores = result["training"], result["hardware"], result["scores"]
+        training, scores = result["training"], result["scores"]
+        machine = training.get("hardware", result["hardware"])
         on = machine.get("gpu") or f"{machine['threads']} threads, {machine['cpu']}"
-        build = result["versions"].get("commit") or result["versions"]["pointsense"]
+        build = training.get("commit") or result["versions"].get("commit") or result["versions"]["pointsense"]
         rows.append(
             (
                 task,
@@ -207,7 +223,7 @@ def cells_table(results: dict[Cell, Result]) -> str:
                 str(training["steps"]),
                 number(training["seconds"] / 60, 1),
                 number(result["seconds_per_image"], 2),
-                f"{on}; {result['date']}, {build}",
+                f"{on}; {training.get('date', result['date'])}, {build}",
             )
         )
     return markdown(header, rows)

@@ -39,12 +39,15 @@ IMAGES, REPEATS = 3, 3
 BOXES = 300
 """Boxes that an untrained detector is left with in an image, at most: torchvision's default is 100."""
 
+PROPOSALS = 1000
+"""torchvision's default; the Faster R-CNN of the comparison has six times as many a tile, so that none is cut off."""
+
 Image = np.ndarray
 Predict = Callable[[Image], Any]
 
 
-def faster_rcnn(detector: Detector, box: float, data: Path) -> Predict:
-    """The Faster R-CNN of the comparison at the same working px, without training."""
+def faster_rcnn(detector: Detector, box: float, data: Path, proposals: int = 0) -> Predict:
+    """The Faster R-CNN of the comparison at the same working px, without training; with fewer `proposals` if not 0."""
     from pointsense.peers.faster_rcnn import BoxFinder, build
     from pointsense.peers.frame import Frame
 
@@ -52,6 +55,8 @@ def faster_rcnn(detector: Detector, box: float, data: Path) -> Predict:
     names = ("backbone", "weights", "weights_origin")
     config = override(detector.config, {name: getattr(own, name) for name in names})
     network = build(config, detector.contract.channels, box * config.scale).eval()
+    if proposals:
+        network.rpn._pre_nms_top_n["testing"] = network.rpn._post_nms_top_n["testing"] = proposals
     network.roi_heads.score_thresh = 0.5
     network.roi_heads.detections_per_img = BOXES
     finder = BoxFinder(Frame(detector.contract, config.scale), network, box * config.scale, 0.3)
@@ -160,6 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         predictors: dict[str, Predict] = {
             "pointsense": detector.predict,
             "Faster R-CNN, MobileNetV2": faster_rcnn(detector, task.box, data),
+            f"Faster R-CNN, MobileNetV2, {PROPOSALS:,} proposals": faster_rcnn(
+                detector, task.box, data, PROPOSALS
+            ),
             "fasterrcnn_resnet50_fpn": resnet50(),
             "fasterrcnn_resnet50_fpn, images as large as they are": resnet50(min_size=side, max_size=side),
         }

@@ -16,6 +16,7 @@ import pointsense
 from conftest import TINY
 from pointsense.cli import main
 from pointsense.evaluation.challenges import CHALLENGES
+from pointsense.model.config import Config, read_config
 from pointsense.points import COLUMNS, Detections
 
 HEADER = ",".join(COLUMNS)
@@ -287,6 +288,7 @@ def test_existing_run_is_not_replaced(one_error, cells, tmp_path):
             ["--weights", "nowhere.safetensors", "--set", "backbone=resnet18"],
             "there is no file nowhere.safetensors",
         ),
+        (["--set", "radius=3"], "setting radius: the match radius is the data's; give --radius PX"),
         (["--radius", "0"], "--radius is 0, expected a positive number"),
         (["--class", "nucleus"], "no point of the class 'nucleus'"),
         (["--device", "gpu"], "gpu"),
@@ -306,6 +308,28 @@ def test_config_file_is_overridden_by_set(one_error, cells, tmp_path):
     config.write_text('{"head": "heads"}')
     said = one_error("train", cells, "-o", tmp_path / "run", "--config", config, "--set", "head=spatial")[1]
     assert "setting head" in said  # each layer must be right by itself
+
+
+def test_the_config_of_a_model_is_a_configuration(one_error, cells, run, tmp_path):
+    said = one_error(
+        "train", cells, "-o", tmp_path / "again", "--config", run / "config.json", "--set", "batch=0"
+    )[1]
+    assert said.startswith("error: setting batch: ")  # its own keys, radius and all, are fine
+    assert (
+        read_config(run / "config.json")["steps"]
+        == json.loads((run / "config.json").read_text())["settings"]["steps"]
+    )
+
+
+def test_settings_are_listed_with_what_they_are(cli, one_error):
+    code, out, _ = cli("settings", "--preset", "mitoses")
+    assert code == 0
+    rows = out.splitlines()
+    for name, field in Config.model_fields.items():
+        assert field.description
+        assert [row for row in rows if row.split()[:1] == [name]]
+    assert [row.split()[1] for row in rows if row.startswith("look ")] == ["96"]
+    assert one_error("settings", "--preset", "fast")[0] == 2
 
 
 def test_radius_is_asked_for(one_error, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from pointsense.errors import DataError
 from pointsense.evaluation import Case, evaluate
 from pointsense.evaluation.log_baseline import LogDetector, fit_log
-from pointsense.evaluation.threshold import CANDIDATES, best_threshold
+from pointsense.evaluation.threshold import ALL, BELOW, SOME, best_threshold
 
 EMPTY = np.empty((0, 2))
 
@@ -48,8 +48,18 @@ def test_f1_is_the_one_evaluate_gives():
 def test_candidates_hold_the_extremes_and_stay_few():
     scores = np.linspace(0.01, 0.99, 500).tolist()
     curve = best_threshold([case(scores, [])], 5).curve
-    assert len(curve) == CANDIDATES
+    assert len(curve) == SOME
     assert (curve[0].threshold, curve[-1].threshold) == (0.01, 0.99)
+
+
+def test_few_objects_among_many_candidates():
+    rng = np.random.default_rng(2)
+    right, wrong = rng.uniform(0.6, 1, 40).tolist(), rng.uniform(0, 0.5, 10_000).tolist()
+    choice = best_threshold([case(right, wrong)], 5)
+    assert choice.f1 == 1
+    assert choice.average_precision == 1
+    assert choice.curve[0].threshold == min(wrong)
+    assert len(choice.curve) <= ALL + BELOW
 
 
 def test_given_candidates_are_used():

@@ -12,9 +12,9 @@ from pointsense.errors import DataError
 from pointsense.evaluation.cases import Case
 from pointsense.evaluation.match import gate, match_gated
 
-CANDIDATES, BELOW = 60, 20
-"""Thresholds to try: among the highest scores, three for each point to be found, where F1 can be above one half, and
-among all that are lower."""
+ALL, SOME, BELOW = 240, 60, 20
+"""Thresholds to try: of the highest scores, three for each point to be found, where F1 can be above one half, all if
+they are no more than 240, else 60; and 20 of all that are lower."""
 
 TOLERANCE = 0.002
 """An F1 this near the best one counts as equal to it."""
@@ -76,8 +76,8 @@ def best_threshold(
     radius : float
         Match radius, px.
     candidates : (T,) float array, optional
-        Thresholds to try; if not given, at most 60 of the highest scores, three for each point, evenly by rank, and
-        at most 20 of the lower ones, down to the lowest.
+        Thresholds to try; if not given, the three highest scores for each point, or 60 of them where they are many,
+        and 20 of the lower ones, down to the lowest.
     protocol : str
         See `pointsense.evaluation.match.match`.
     tolerance : float
@@ -129,8 +129,8 @@ def best_threshold(
 def _tried(scores: np.ndarray, points: int) -> np.ndarray:
     """Return the thresholds to try of the sorted distinct scores, extremes included, for so many points."""
     count = len(scores)
-    high = min(count, max(3 * points, CANDIDATES))
-    ranks = np.linspace(0, high - 1, min(CANDIDATES, high))
+    high = min(count, max(3 * points, SOME))
+    ranks = np.linspace(0, high - 1, high if high <= ALL else SOME)
     if high < count:
         ranks = np.concatenate([ranks, np.geomspace(high, count - 1, BELOW)])
     return scores[count - 1 - np.round(ranks).astype(int)] if count else scores

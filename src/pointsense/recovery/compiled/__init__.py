@@ -36,9 +36,7 @@ def serves(backend: str, x: Tensor) -> bool:
     """
     check(backend)
     if backend == "compiled" and not (installed() and x.device.type == "cpu"):
-        why = (
-            f"x is on {x.device}" if installed() else "numba is not installed: pip install numba"
-        )
+        why = f"x is on {x.device}" if installed() else "numba is not installed: pip install numba"
         raise ValueError(f"backend 'compiled' needs numba and tensors on the CPU, and {why}")
     if backend == "torch" or not installed() or x.device.type != "cpu":
         return False
