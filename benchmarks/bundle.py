@@ -44,6 +44,9 @@ TRAINING = (
 )  # fmt: skip
 """What a JSON file says of the training."""
 
+FEWEST = 5
+"""Images of a kind that are scored by themselves, at least."""
+
 SIDE = 1000
 """px: of the image whose prediction is timed."""
 
@@ -133,6 +136,14 @@ def card(name: str, bundle: Bundle, detector: Detector, result: dict[str, Any]) 
         f"| {one['overall']['precision']:.3f} | {one['overall']['recall']:.3f} |"
         for kind, one in result["classes"].items()
     )
+    kinds = "; ".join(
+        f"{kind} in {group} ({part['images']} images) {part['f1']:.3f}"
+        for kind, one in result["classes"].items()
+        for group, part in one["groups"].items()
+        if part["images"] >= FEWEST
+    )
+    by_kind = f"\nF1 by kind of image: {kinds}.\n" * bool(kinds)
+    levels = "of each image" if detector.contract.levels == "image" else "of the training images"
     return f"""# {name}
 
 {bundle.summary}
@@ -140,7 +151,7 @@ def card(name: str, bundle: Bundle, detector: Detector, result: dict[str, Any]) 
     pointsense predict IMAGES --model {name} --out DIR
 
 - typical diameter of an object in the training images: {bundle.diameter:g} px; give that of yours with `--diameter PX`
-- input: {detector.contract.channels} channels, grey and RGB are converted into each other
+- input: {detector.contract.channels} channels, grey and RGB are converted into each other; black and white {levels}
 - {result["parameters"]:,} parameters, stored in half precision
 - data: {bundle.data}; {result["train_images"]} images of its `train` part
 - licence of the weights: {bundle.licence}
@@ -151,7 +162,7 @@ Scores on {result["val_images"]} images that nothing was chosen on ({PROTOCOL} m
 | class | radius px | threshold | F1 | precision | recall |
 |---|---|---|---|---|---|
 {rows}
-
+{by_kind}
 **Limits.** {bundle.limits}
 """
 
