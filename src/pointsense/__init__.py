@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pointsense.datasets import Dataset, check, load_dataset, match_radius
     from pointsense.errors import DataError, PointsenseError, UsageError
-    from pointsense.evaluation import best_threshold, evaluate, match
+    from pointsense.evaluation import Case, best_threshold, evaluate, match
     from pointsense.images import read_image
     from pointsense.inference.detector import Detector
     from pointsense.learning.fit import train
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Case": "pointsense.evaluation",
     "Config": "pointsense.model.config",
     "DataError": "pointsense.errors",
     "Dataset": "pointsense.datasets",
@@ -47,6 +48,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Case",
     "Config",
     "DataError",
     "Dataset",
