@@ -215,10 +215,9 @@ def run_peer(
         problem = Problem(
             fit, select, task.radius, config, run, request["seed"], request["minutes"], task.box
         )
+        made = made_now()
         trained = load_peer(peer)(problem)
-        write_candidates(
-            run, all_candidates(trained.finder, problem, dataset.val), trained.facts | made_now()
-        )
+        write_candidates(run, all_candidates(trained.finder, problem, dataset.val), trained.facts | made)
     seen, training = read_candidates(run)
     judged = judge(seen, select, task.radius, PROTOCOL)
     return (

@@ -84,6 +84,11 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
         assert real_data.main(arguments) == 0
     assert "skipped" in capsys.readouterr().out
     if method in ("fcrn", "log"):
+        with monkeypatch.context() as patched:
+            patched.setattr("peers.load_peer", train)
+            assert real_data.main([*arguments, "--rescore"]) == 0
+        assert json.loads(path.read_text())["scores"] == written["scores"]
+        assert json.loads(path.read_text())["training"] == written["training"]
         return
     path.unlink()
     assert real_data.main(arguments) == 0

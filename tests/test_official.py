@@ -62,7 +62,7 @@ def test_icpr2012(tmp_path):
         "A00_v2/A00_00.bmp": {"mitosis": [[3.0, 2.0], [20.0, 11.0]]},
         "A00_v2/A00_01.bmp": {},
     }
-    assert [sample.group for sample in reading.dataset.samples] == ["A00", "A00"]
+    assert [sample.group for sample in reading.dataset.samples] == ["00", "00"]  # as of H00
     assert reading.dataset.um_per_px == 0.2456
     assert reading.dataset.radius_px["mitosis"] == pytest.approx(5 / 0.2456, abs=1e-3)
     assert reading.dataset.smallest_radius_px == pytest.approx(np.sqrt(2 / np.pi), abs=1e-3)

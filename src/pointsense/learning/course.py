@@ -35,7 +35,10 @@ LAST_CHECK = 3.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands, after so many checks; `stage` is what is learned, if not the network itself."""
+    """Where a training stands, after so many checks; `stage` is what is learned, if not the network itself.
+
+    In place of F1 a peer tells its merit.
+    """
 
     step: int
     steps: int

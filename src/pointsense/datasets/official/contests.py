@@ -48,7 +48,7 @@ def read_icpr2012(source: Source) -> list[Record]:
                 f"{path.parent.name}/{path.stem}",
                 points,
                 (MITOSIS,) * len(points),
-                group=slide,
+                group=slide[1:],  # the same tissue was scanned twice: A00 and H00 belong together
                 um_per_px=SCANNERS[slide[0]],
                 radii=tuple(radii),
             )
