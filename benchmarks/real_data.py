@@ -99,7 +99,7 @@ def train_or_resume(
             f"{run} holds a training with other settings; give --overwrite, or another name to --method"
         )
     write_json(asked, request)
-    if overwrite or not made_of(run).is_file():
+    if not begun:
         write_json(made_of(run), made_now())
     return train(
         dataset,
@@ -209,6 +209,7 @@ def run_peer(
 
     samples = dataset.train[: task.max_train_images]
     fit, select = draw_selection(samples, FRACTION, request["seed"], dataset.val)
+    asked = {**request, "images": [[sample.name for sample in part] for part in (select, dataset.val)]}
     if not rescore:
         run.mkdir(parents=True, exist_ok=True)
         config = fitted_to(configured(request["preset"], request["settings"], data), task.radius)
@@ -217,8 +218,10 @@ def run_peer(
         )
         made = made_now()
         trained = load_peer(peer)(problem)
-        write_candidates(run, all_candidates(trained.finder, problem, dataset.val), trained.facts | made)
-    seen, training = read_candidates(run)
+        write_candidates(
+            run, all_candidates(trained.finder, problem, dataset.val), trained.facts | made, asked
+        )
+    seen, training = read_candidates(run, asked)
     judged = judge(seen, select, task.radius, PROTOCOL)
     return (
         as_cases(dataset.val, judged.found),
@@ -233,20 +236,30 @@ def run_peer(
     )
 
 
-def write_candidates(run: Path, seen: Candidates, training: dict[str, Any]) -> None:
-    """Keep what a peer saw, and what is to be said of its training, so that it can be judged anew."""
+def write_candidates(run: Path, seen: Candidates, training: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Keep what a peer saw, of which images, and what is to be said of its training, to judge it anew."""
     parts = {
         name: [[points.tolist(), scores.tolist()] for points, scores in found]
         for name, found in (("selected", seen.selected), ("found", seen.found))
     }
-    write_json(run / CANDIDATES, parts | {"seconds": seen.seconds, "training": training})
+    write_json(run / CANDIDATES, parts | {"seconds": seen.seconds, "training": training, "asked": asked})
 
 
-def read_candidates(run: Path) -> tuple[Candidates, dict[str, Any]]:
-    """What `write_candidates` kept."""
+def read_candidates(run: Path, asked: dict[str, Any]) -> tuple[Candidates, dict[str, Any]]:
+    """What `write_candidates` kept.
+
+    Raises
+    ------
+    UsageError
+        If it is of other settings or images.
+    """
     from pointsense.peers.problem import Candidates
 
     stored = json.loads((run / CANDIDATES).read_text())
+    if stored["asked"] != asked:
+        raise UsageError(
+            f"{run} holds a training with other settings or images; --rescore scores it under its own"
+        )
     selected, found = (
         [(np.array(points).reshape(-1, 2), np.array(scores)) for points, scores in stored[name]]
         for name in ("selected", "found")

@@ -89,6 +89,8 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
             assert real_data.main([*arguments, "--rescore"]) == 0
         assert json.loads(path.read_text())["scores"] == written["scores"]
         assert json.loads(path.read_text())["training"] == written["training"]
+        assert real_data.main([*arguments, "--rescore", "--minutes", "7"]) == 2
+        assert "with other settings or images" in capsys.readouterr().err
         return
     path.unlink()
     assert real_data.main(arguments) == 0

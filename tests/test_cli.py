@@ -16,7 +16,7 @@ import pointsense
 from conftest import TINY
 from pointsense.cli import main
 from pointsense.evaluation.challenges import CHALLENGES
-from pointsense.model.config import Config, read_config
+from pointsense.model.config import OF_THE_DATA, Config, read_config
 from pointsense.points import COLUMNS, Detections
 
 HEADER = ",".join(COLUMNS)
@@ -315,10 +315,28 @@ def test_the_config_of_a_model_is_a_configuration(one_error, cells, run, tmp_pat
         "train", cells, "-o", tmp_path / "again", "--config", run / "config.json", "--set", "batch=0"
     )[1]
     assert said.startswith("error: setting batch: ")  # its own keys, radius and all, are fine
-    assert (
-        read_config(run / "config.json")["steps"]
-        == json.loads((run / "config.json").read_text())["settings"]["steps"]
+    stored = json.loads((run / "config.json").read_text())["settings"]
+    given = read_config(run / "config.json")
+    assert set(stored) - set(given) == set(OF_THE_DATA)
+    assert given.items() <= stored.items()
+
+
+def test_a_configuration_brings_its_preset(one_error, cells, tmp_path):
+    config = write(tmp_path / "config.json", '{"preset": "fast"}')
+    assert "unknown preset 'fast'" in one_error("train", cells, "-o", tmp_path / "run", "--config", config)[1]
+    config.write_text('{"preset": "mitoses"}')
+    arguments = (
+        "train",
+        cells,
+        "-o",
+        tmp_path / "run",
+        "--config",
+        config,
+        "--each-class",
+        "--set",
+        "weights=none.st",
     )
+    assert "no file none.st" in one_error(*arguments)[1]  # of its MobileNet, which the default does not have
 
 
 def test_settings_are_listed_with_what_they_are(cli, one_error):

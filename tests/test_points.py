@@ -204,7 +204,7 @@ def test_outlines_of_cells_count_by_their_centres(tmp_path):
     corner = [[0, 0], [3, 0], [0, 3], [0, 0]]  # its vertices' mean is not its centre once it is closed
     hole = [[3, 5], [4, 5], [4, 6], [3, 5]]
     far = [[10, 4], [10, 8], [14, 8], [14, 4], [10, 4]]  # turns the other way
-    flat = [[1, 1], [3, 1], [1, 1]]
+    flat = [[50_000.1, 1.1], [50_000.3, 1.3], [50_000.2, 1.2]]
     features = [
         outline("Polygon", [square, hole]),
         outline("Polygon", [corner]),
@@ -212,23 +212,36 @@ def test_outlines_of_cells_count_by_their_centres(tmp_path):
         outline("Polygon", [flat]),
     ]
     found = Detections.read_geojson(write(tmp_path / "a.geojson", json.dumps(features)))
-    x = np.array([4, 1, 8, 5 / 3]) - 0.5
-    y = np.array([6, 1, 6, 1]) - 0.5
+    x = np.array([4, 1, 8, 50_000.2]) - 0.5
+    y = np.array([6, 1, 6, 1.2]) - 0.5
     np.testing.assert_allclose(found.points, np.column_stack([y, x]))
     assert set(found.classes) == {"a"}
+
+
+REGION, POINT = outline("Polygon", [], "annotation"), outline("Point", [1, 2], "annotation")
+OLD = [{"geometry": {"type": "Polygon"}, "id": f"Path{kind}Object"} for kind in ("Annotation", "Cell")]
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        ([outline("Polygon", []), REGION], r"\(annotation\), beside cell; export"),
+        ([POINT, REGION], r"\(annotation\), beside points \(annotation\); export"),
+        ([outline("Polygon", [], "tmaCore")], r"\(tmaCore\), beside nothing else; export"),
+        (OLD, r"\(annotation\), beside cell; export"),
+    ],
+)
+def test_regions_are_no_objects(tmp_path, features, words):
+    with pytest.raises(DataError, match=rf"outlines that may be regions {words} the objects only"):
+        Detections.read_geojson(write(tmp_path / "a.geojson", json.dumps(features)))
 
 
 def test_bad_geojson(tmp_path):
     line = {"features": [outline("LineString", [])]}
     with pytest.raises(DataError, match="holds a LineString, expected points or outlines"):
         Detections.read_geojson(write(tmp_path / "a.geojson", json.dumps(line)))
-    mixed = [outline("Polygon", []), outline("Polygon", [], "annotation")]
-    with pytest.raises(
-        DataError, match=r"beside outlines of objects \(annotation, cell\): they may be regions"
-    ):
-        Detections.read_geojson(write(tmp_path / "a.geojson", json.dumps(mixed)))
-    broken = json.dumps([outline("Polygon", [])])
-    for text in ("{", "{}", "[1]", '[{"geometry": {"type": "Point", "coordinates": ["a", 1]}}]', broken):
+    broken = [json.dumps([outline("Polygon", rings)]) for rings in ([], [[]], [[1, 2], [3, 4]])]
+    for text in ("{", "{}", "[1]", '[{"geometry": {"type": "Point", "coordinates": ["a", 1]}}]', *broken):
         with pytest.raises(DataError, match=r"is not GeoJSON with points or outlines .*export it again"):
             Detections.read_geojson(write(tmp_path / "a.geojson", text))
     with pytest.raises(DataError, match="cannot read"):

@@ -22,6 +22,10 @@ CORNER = 0.5
 """From our origin, the centre of the first pixel, to QuPath's, the top-left corner of the first pixel."""
 
 OUTLINES = ("Polygon", "MultiPolygon")
+OBJECTS = ("cell", "detection")
+
+FLAT = 1e-6
+"""Outlines whose area is less than this share of their extent's square are lines: the mean of their points counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +232,7 @@ class Detections:
             return cls.of(np.array(points) - CORNER, scores, np.array(classes), votes, spread)
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise DataError(
                 f"{path} is not GeoJSON with points or outlines ({error!r}); export it again from the viewer"
             ) from error
@@ -253,17 +257,25 @@ def _whole(row: Row, column: str, default: int) -> int:
     return int(value)
 
 
+def _kind_of(feature: dict[str, Any]) -> str:
+    """What QuPath calls an object: annotation, detection, cell, tile, ..."""
+    properties = feature.get("properties") or {}
+    legacy = str(feature.get("id", "")).lower().removeprefix("path").removesuffix("object")  # QuPath 0.2
+    kind = properties.get("objectType") or properties.get("object_type")
+    return kind or (legacy if legacy in (*OBJECTS, "tile", "tmacore", "root") else "annotation")
+
+
 def _check_outlines(path: Path, features: list[dict[str, Any]]) -> None:
-    """Fail where some outlines are of objects and others perhaps of regions."""
-    kinds = {
-        (feature.get("properties") or {}).get("objectType", "annotation")
-        for feature in features
-        if feature["geometry"]["type"] in OUTLINES
+    """Fail where an outline need not be an object's: a region holds objects, and its centre is none."""
+    outlines = {_kind_of(feature) for feature in features if feature["geometry"]["type"] in OUTLINES}
+    others = {
+        f"points ({_kind_of(feature)})" for feature in features if feature["geometry"]["type"] not in OUTLINES
     }
-    if "annotation" in kinds and len(kinds) > 1:
+    regions = outlines.difference(OBJECTS)
+    if regions - {"annotation"} or (regions and len(outlines | others) > 1):
         raise DataError(
-            f"{path} holds areas of annotations beside outlines of objects ({', '.join(sorted(kinds))}): they may "
-            "be regions; export the objects only"
+            f"{path} holds outlines that may be regions ({', '.join(sorted(regions))}), beside "
+            f"{', '.join(sorted(outlines - regions | others)) or 'nothing else'}; export the objects only"
         )
 
 
@@ -291,13 +303,14 @@ def _feature_rows(
 
 def _centre(polygons: list[list[list[list[float]]]]) -> list[float]:
     """(x, y) of the centre of gravity of polygons, each a list of rings, whose holes are left out of account."""
+    vertices = np.concatenate([np.array(outline, float)[:, :2] for outline, *_ in polygons])
+    origin, extent = vertices[0], np.ptp(vertices, axis=0).max()
     moments = np.zeros(3)
     for outline, *_ in polygons:
-        ring = np.array(outline, float)[:, :2]
+        ring = np.array(outline, float)[:, :2] - origin
         following = np.roll(ring, -1, axis=0)
         cross = ring[:, 0] * following[:, 1] - following[:, 0] * ring[:, 1]
-        area, sign = cross.sum() / 2, np.sign(cross.sum())
-        moments += sign * np.append(cross @ (ring + following) / 6, area)
-    if moments[2] > 0:
-        return (moments[:2] / moments[2]).tolist()
-    return np.concatenate([outline for outline, *_ in polygons])[:, :2].mean(0).tolist()  # without any area
+        moments += np.sign(cross.sum()) * np.append(cross @ (ring + following) / 6, cross.sum() / 2)
+    if moments[2] > FLAT * extent**2:
+        return (origin + moments[:2] / moments[2]).tolist()
+    return vertices.mean(0).tolist()

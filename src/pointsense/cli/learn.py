@@ -36,7 +36,8 @@ def train(
     config: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="JSON file of settings, on top of the preset; or a model's config.json."
+            metavar="FILE",
+            help="JSON file of settings, on top of its preset or this one; or a model's config.json.",
         ),
     ] = None,
     set_: Settings = None,
@@ -201,7 +202,8 @@ def _task(
     known = dataset.class_names
     names = class_names or (list(known) if each_class or len(known) == 1 else [""])
     radii = radii_of_classes(dataset, names, radius or [])
-    settings = override(start_from(preset), read_config(config) if config else {})
+    given = read_config(config) if config else {}
+    settings = override(start_from(given.get("preset", preset)), given)
     settings = override(settings, parse_settings(set_ or []))
     if settings.radius:
         raise UsageError("setting radius: the match radius is the data's; give --radius PX, or CLASS=PX")

@@ -212,8 +212,12 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return changes
 
 
+OF_THE_DATA = ("radius", "diameter", "scale", "stride", "bandwidth", "margin")
+"""Settings that a model has from the data it was trained on, or from their radius."""
+
+
 def read_config(path: Path | str) -> dict[str, Any]:
-    """Settings from a JSON file, or from a model's, but for the match radius, which is the data's.
+    """Settings from a JSON file, or from a model's, but for those that are `OF_THE_DATA`.
 
     Raises
     ------
@@ -229,5 +233,5 @@ def read_config(path: Path | str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"the configuration {path} must be a JSON object of settings")
     if "format" in value and isinstance(value.get("settings"), dict):
-        return {key: setting for key, setting in value["settings"].items() if key != "radius"}
+        return {key: setting for key, setting in value["settings"].items() if key not in OF_THE_DATA}
     return value

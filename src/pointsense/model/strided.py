@@ -17,7 +17,7 @@ class Strided(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """As of torch's class."""
         kind = x.device.type
-        depthwise = self.groups > 1 and max(self.stride) > 1
+        depthwise = self.groups == self.in_channels > 1 and max(self.stride) > 1
         if not (depthwise and kind == "cpu" and x.requires_grad and torch.is_autocast_enabled(kind)):
             return super().forward(x)
         with torch.autocast(kind, enabled=False):
