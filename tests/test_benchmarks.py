@@ -221,12 +221,15 @@ def test_a_further_radius_and_method_get_lines_of_their_own(real_data, tables, t
 def test_single_choices_are_compared_with_the_default(real_data, tables, tmp_path):
     without = result(method="margin0", f1=0.5)
     without["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
-    page = tables.render(tables.read_results(written(real_data, tmp_path / "results", result(), without)))
-    assert "| vgg_cells | pointsense | 1 | 0.970 |  | 0.880 | 2.50 |" in page
-    line = (
-        "| vgg_cells | crops learned from up to their borders | 1 | 0.500 | -0.200 [-0.333, +0.000] | 0.880 |"
-    )
-    assert line in page
+    without["training"] = without["training"] | {"f1": 0.85}
+    alone = result(method="margin0", f1=0.5, seed=1)
+    alone["training"] = alone["training"] | {"f1": 0.75, "date": "2020-01-01", "commit": "abc"}
+    folder = written(real_data, tmp_path / "results", result(), without, alone)
+    page = tables.render(tables.read_results(folder))
+    assert "| vgg_cells | pointsense | 1 | 0.970 |  | 0.880 |  | 2.50 |" in page
+    changed = "| vgg_cells | crops learned from up to their borders | 2 | 0.500 | -0.200 [-0.333, +0.000] |"
+    assert f"{changed} 0.800 | -0.030 | 2.50 |" in page  # on the selection part by the seed that both have
+    assert "a processor; 2020-01-01, abc |" in page  # of the training, not of its last scoring
     assert "| icpr2012-fold0 | crops of one size | missing |" in page
 
 
