@@ -156,7 +156,8 @@ def card(name: str, bundle: Bundle, detector: Detector, result: dict[str, Any]) 
 - data: {bundle.data}; {result["train_images"]} images of its `train` part
 - licence of the weights: {bundle.licence}
 
-Scores on {result["val_images"]} images that nothing was chosen on ({PROTOCOL} matching, {result["date"]},
+Scores on {result["val_images"]} images that were not learned from, nor readings or thresholds chosen on
+({PROTOCOL} matching, {result["date"]},
 `python benchmarks/bundle.py {name}`):
 
 | class | radius px | threshold | F1 | precision | recall |

@@ -1,0 +1,89 @@
+"""GeoJSON as QuPath exports it: points, and outlines of objects, which count by their centres."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointsense.errors import DataError
+
+OUTLINES = ("Polygon", "MultiPolygon")
+OBJECTS = ("cell", "detection")
+
+FLAT = 1e-6
+"""Outlines whose area is less than this share of their extent's square are lines: the mean of their points counts."""
+
+Row = tuple[tuple[float, float], float, str, int, float]
+"""(y, x) from the corner of the first pixel, score, class, votes and spread of a point."""
+
+
+def feature_rows(path: Path, features: list[dict[str, Any]]) -> list[Row]:
+    """The points of all features of a file, whose path is for messages.
+
+    Raises
+    ------
+    DataError
+        If a feature has no single position, or an outline may be a region's; for what is not GeoJSON, whatever its
+        parts raise.
+    """
+    _check_outlines(path, features)
+    return [row for feature in features for row in _rows_of(path, feature)]
+
+
+def _kind_of(feature: dict[str, Any]) -> str:
+    """What QuPath calls an object: annotation, detection, cell, tile, ..."""
+    properties = feature.get("properties") or {}
+    legacy = str(feature.get("id", "")).lower().removeprefix("path").removesuffix("object")  # QuPath 0.2
+    kind = properties.get("objectType") or properties.get("object_type")
+    return kind or (legacy if legacy in (*OBJECTS, "tile", "tmacore", "root") else "annotation")
+
+
+def _check_outlines(path: Path, features: list[dict[str, Any]]) -> None:
+    """Fail where an outline need not be an object's: a region holds objects, and its centre is none."""
+    outlines = {_kind_of(feature) for feature in features if feature["geometry"]["type"] in OUTLINES}
+    others = {
+        f"points ({_kind_of(feature)})" for feature in features if feature["geometry"]["type"] not in OUTLINES
+    }
+    regions = outlines.difference(OBJECTS)
+    if regions - {"annotation"} or (regions and len(outlines | others) > 1):
+        raise DataError(
+            f"{path} holds outlines that may be regions ({', '.join(sorted(regions))}), beside "
+            f"{', '.join(sorted(outlines - regions | others)) or 'nothing else'}; export the objects only"
+        )
+
+
+def _rows_of(path: Path, feature: dict[str, Any]) -> list[Row]:
+    geometry = feature["geometry"]
+    kind, coordinates = geometry["type"], geometry["coordinates"]
+    if kind not in ("Point", "MultiPoint", *OUTLINES):
+        raise DataError(
+            f"{path} holds a {kind}, expected points or outlines ({', '.join(OUTLINES)}); export the objects only"
+        )
+    if kind in OUTLINES:
+        kind, coordinates = "Point", _centre(coordinates if kind == "MultiPolygon" else [coordinates])
+    properties = feature.get("properties") or {}
+    name = (properties.get("classification") or {}).get("name", "")
+    found = properties.get("measurements") or {}
+    if isinstance(found, list):  # QuPath before 0.4: a list of {"name": ..., "value": ...}
+        found = {item["name"]: item["value"] for item in found}
+    evidence = float(found.get("score", 1)), name, int(found.get("votes", 1)), float(found.get("spread", 0))
+    return [
+        ((float(y), float(x)), *evidence) for x, y, *_ in ([coordinates] if kind == "Point" else coordinates)
+    ]
+
+
+def _centre(polygons: list[list[list[list[float]]]]) -> list[float]:
+    """(x, y) of the centre of gravity of polygons, each a list of rings, whose holes are left out of account."""
+    vertices = np.concatenate([np.array(outline, float)[:, :2] for outline, *_ in polygons])
+    origin, extent = vertices[0], np.ptp(vertices, axis=0).max()
+    moments = np.zeros(3)
+    for outline, *_ in polygons:
+        ring = np.array(outline, float)[:, :2] - origin
+        following = np.roll(ring, -1, axis=0)
+        cross = ring[:, 0] * following[:, 1] - following[:, 0] * ring[:, 1]
+        moments += np.sign(cross.sum()) * np.append(cross @ (ring + following) / 6, cross.sum() / 2)
+    if moments[2] > FLAT * extent**2:
+        return (origin + moments[:2] / moments[2]).tolist()
+    return vertices.mean(0).tolist()
