@@ -1,4 +1,4 @@
-"""The tables of docs/results.md from docs/results/*.json; `benchmarks/table.py` writes them."""
+"""The tables of scores from docs/results/*.json; `benchmarks/table.py` writes them into the pages."""
 
 from __future__ import annotations
 
@@ -39,9 +39,23 @@ def render(results: dict[Cell, Result]) -> str:
         ("Scores on the `val` images", scores_table(results)),
         ("One choice changed", ablation_table(results)),
         ("The same codes read by three decoders", decoders_table(results)),
-        ("Every training", cells_table(results)),
     ]
     return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts)
+
+
+def glance_table(results: dict[Cell, Result]) -> str:
+    """Mean F1 of ours and of the other detectors on each set of which there is any result."""
+    names = [name for name, method in METHODS.items() if name in ("code", BASELINE) or method.peer]
+    rows = []
+    for family, tasks in FAMILIES.items():
+        f1s: list[float | None] = []
+        for name in names:
+            there = [one for (task, method, _), one in results.items() if task in tasks and method == name]
+            f1s.append(float(np.mean([one["scores"]["overall"]["f1"] for one in there])) if there else None)
+        if f1s[0] is not None:
+            task = TASKS[tasks[0]]
+            rows.append((family, task.objects, f"{task.radius:g} px", *(number(f1, 3) for f1 in f1s)))
+    return markdown(("images", "objects", "within", *(METHODS[name].title for name in names)), rows)
 
 
 def methods_of(family: str, results: dict[Cell, Result]) -> dict[str, Method]:

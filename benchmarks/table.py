@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md and docs/recovery.md from docs/results/*.json, between two marks.
+"""Write the tables of README and docs/ from docs/results/*.json, each between two marks.
 
 python benchmarks/table.py            write them
 python benchmarks/table.py --check    exit 1 where a page is not what the JSON files say
@@ -17,14 +17,21 @@ import recovery_table
 from pointsense.writing import write_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 
-def with_tables(page: str, tables: str) -> str:
-    """The page with `tables` between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+def marks(name: str) -> tuple[str, str]:
+    """What stands before and after the tables of that name."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def with_tables(page: str, name: str, tables: str) -> str | None:
+    """The page with `tables` between its marks; None if it lacks them."""
+    begin, end = marks(name)
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        return None
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{tables}\n\n{end}{after}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,25 +41,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the pages and of results/")
-    parsed = parser.parse_args(arguments)
-    results = real_data_table.read_results(parsed.docs / "results")
-    pages = {"results.md": real_data_table.render(results)}
-    recovery = parsed.docs / "results" / "recovery.json"
+    docs: Path = (parsed := parser.parse_args(arguments)).docs
+    results = real_data_table.read_results(docs / "results")
+    glance = {"glance": real_data_table.glance_table(results)}
+    pages = {
+        docs.parent / "README.md": glance,
+        docs / "results.md": glance | {"tables": real_data_table.render(results)},
+        docs / "results" / "trainings.md": {"tables": real_data_table.cells_table(results)},
+    }
+    recovery = docs / "results" / "recovery.json"
     if recovery.is_file():
-        pages["recovery.md"] = recovery_table.render(json.loads(recovery.read_text(encoding="utf-8")))
-    return max(update(parsed.docs / name, tables, parsed.check) for name, tables in pages.items())
+        measured = json.loads(recovery.read_text(encoding="utf-8"))
+        pages[docs / "recovery.md"] = {"tables": recovery_table.render(measured)}
+    return max(update(page, tables, parsed.check) for page, tables in pages.items())
 
 
-def update(page: Path, tables: str, check: bool) -> int:
-    """Put the tables into a page, or only look whether they are there; exit code."""
-    text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        print(
-            f"error: {page} lacks the marks {BEGIN} and {END}; write them where the tables go",
-            file=sys.stderr,
-        )
+def update(page: Path, tables: dict[str, str], check: bool) -> int:
+    """Put tables into a page, by their names, or only look whether they are there; exit code."""
+    if not page.is_file():
+        print(f"error: there is no {page}, which the tables go into", file=sys.stderr)
         return 1
-    wanted = with_tables(text, tables)
+    text = wanted = page.read_text(encoding="utf-8")
+    for name, one in tables.items():
+        changed = with_tables(wanted, name, one)
+        if changed is None:
+            begin, end = marks(name)
+            print(
+                f"error: {page} lacks the marks {begin} and {end}; write them where the tables go",
+                file=sys.stderr,
+            )
+            return 1
+        wanted = changed
     if check:
         if text != wanted:
             print(f"{page} is not what its JSON files say; run python benchmarks/table.py", file=sys.stderr)

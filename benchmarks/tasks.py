@@ -19,13 +19,14 @@ from pointsense.model.presets import preset
 class Task:
     """Images to train on, images to score on, and how detections are matched.
 
-    `radius` and `other_radii` are match radii in image pixels; the model is trained for the first, and its
-    detections are scored at all of them. `box` is an object's diameter. `settings` change the preset, and
-    hold for every method that knows them; in them {data} is the folder of the sets. `split_file` and `val_fold` are
-    those of `load_dataset`, within the set.
+    `objects` says what is found. `radius` and `other_radii` are match radii in image pixels; the model is trained for
+    the first, and its detections are scored at all of them. `box` is an object's diameter. `settings` change the
+    preset, and hold for every method that knows them; in them {data} is the folder of the sets. `split_file` and
+    `val_fold` are those of `load_dataset`, within the set.
     """
 
     folder: str
+    objects: str
     radius: float
     box: float
     class_name: str = ""
@@ -60,6 +61,7 @@ WEIGHTS: dict[str, Any] = {
 MICROMETRES_8 = 32.6  # px at 0.2456 um/px: the other radius that the contest's page names
 ICPR = Task(
     "icpr2012",
+    "mitoses, H&E at 40x",
     20,
     box=26,
     split_file="folds.csv",
@@ -70,24 +72,40 @@ ICPR = Task(
 )
 
 TASKS = {
-    "vgg_cells": Task("vgg_cells", 5, box=10, max_train_images=32, other_radii=(3.0,), note="simulated"),
-    "bccd-WBC": Task("bccd", 45, box=190, class_name="WBC"),
-    "bccd-RBC": Task("bccd", 25, box=100, class_name="RBC", note="incomplete labels"),
+    "vgg_cells": Task(
+        "vgg_cells",
+        "cells, fluorescence, simulated",
+        5,
+        box=10,
+        max_train_images=32,
+        other_radii=(3.0,),
+        note="simulated",
+    ),
+    "bccd-WBC": Task("bccd", "white blood cells", 45, box=190, class_name="WBC"),
+    "bccd-RBC": Task("bccd", "red blood cells", 25, box=100, class_name="RBC", note="incomplete labels"),
     "dsb2018": Task(
         "dsb2018",
+        "nuclei, fluorescence and stained",
         6,
         box=18,
         preset="nuclei",
         settings=WEIGHTS,
         note="crops of one field may be in both halves",
     ),
-    "crchisto": Task("crchisto", 6, box=14, note="patients unknown: may be in both halves"),
+    "crchisto": Task(
+        "crchisto",
+        "nuclei of colon cancer, H&E",
+        6,
+        box=14,
+        note="patients unknown: may be in both halves",
+    ),
     **{f"icpr2012-fold{fold}": dataclasses.replace(ICPR, val_fold=fold) for fold in range(4)},
     "icpr2012-A04": dataclasses.replace(
         ICPR, split_file=None, note="a slide never seen, but by who chose the settings"
     ),
     "mitos14_half": Task(
         "mitos14_half",
+        "mitoses, H&E at 20x",
         17,
         box=20,
         preset="mitoses",
@@ -104,6 +122,7 @@ FAMILIES = {
 
 SMOKE = Task(
     "synthetic",
+    "cells, simulated",
     RADIUS_PX,
     box=2 * RADIUS_PX,
     settings={"steps": 6, "batch": 2, "patch": 64, "width": 8, "checks": 1},

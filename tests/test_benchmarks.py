@@ -168,7 +168,7 @@ def test_every_real_set_has_the_images_that_its_task_needs(tasks):
 
 
 def written(real_data, folder, *results):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for one in results:
         stem = real_data.result_name(one["set"], one["method"], one["seed"])
         (folder / f"{stem}.json").write_text(json.dumps(one))
@@ -184,7 +184,7 @@ def test_the_table_averages_trainings_and_shows_what_is_missing(real_data, table
     assert "| vgg_cells | density, FCRN-A | missing |" in page
     assert "| vgg_cells | 5 | 0.960 | 0.950 | 0.940 | 0.42 |" in page
     line = "| vgg_cells | pointsense | 1 | 0.950 [0.850, 1.050] | 2.50 | 100 | 1.5 | 0.25 | 2 threads, a processor; "
-    assert line + "2020-01-02, 0.1.0 |" in page
+    assert line + "2020-01-02, 0.1.0 |" in tables.cells_table(found)
     missing = tables.missing(found)
     assert "vgg_cells-seed2" in missing
     assert "vgg_cells" not in missing
@@ -225,11 +225,13 @@ def test_single_choices_are_compared_with_the_default(real_data, tables, tmp_pat
     alone = result(method="margin0", f1=0.5, seed=1)
     alone["training"] = alone["training"] | {"f1": 0.75, "date": "2020-01-01", "commit": "abc"}
     folder = written(real_data, tmp_path / "results", result(), without, alone)
-    page = tables.render(tables.read_results(folder))
+    page = tables.render(found := tables.read_results(folder))
     assert "| vgg_cells | pointsense | 1 | 0.970 |  | 0.880 |  | 2.50 |" in page
     changed = "| vgg_cells | crops learned from up to their borders | 2 | 0.500 | -0.200 [-0.333, +0.000] |"
     assert f"{changed} 0.800 | -0.030 | 2.50 |" in page  # on the selection part by the seed that both have
-    assert "a processor; 2020-01-01, abc |" in page  # of the training, not of its last scoring
+    assert "a processor; 2020-01-01, abc |" in tables.cells_table(
+        found
+    )  # of the training, not of its last scoring
     assert "| icpr2012-fold0 | crops of one size | missing |" in page
 
 
@@ -238,25 +240,60 @@ def test_results_of_other_sets_are_left_out(real_data, tables, tmp_path):
     assert "synthetic" not in tables.render(tables.read_results(folder))
 
 
-def test_check_tells_a_page_that_is_out_of_date(table, tmp_path, capsys):
-    page = tmp_path / "results.md"
-    page.write_text(f"Before.\n\n{table.BEGIN}\nstale text\n{table.END}\n\nAfter.\n")
-    arguments = ["--docs", str(tmp_path)]
+def marked(table, name, text=""):
+    begin, end = table.marks(name)
+    return f"{begin}\n{text}\n{end}\n"
+
+
+@pytest.fixture
+def pages(real_data, table, tmp_path):
+    """A README and a folder of docs whose tables are still to be written."""
+    written(real_data, tmp_path / "docs" / "results")
+    (tmp_path / "README.md").write_text(marked(table, "glance"))
+    (tmp_path / "docs" / "results.md").write_text(
+        f"Before.\n\n{marked(table, 'glance')}\nBetween.\n\n{marked(table, 'tables', 'stale text')}\nAfter.\n"
+    )
+    (tmp_path / "docs" / "results" / "trainings.md").write_text(marked(table, "tables"))
+    return tmp_path / "docs"
+
+
+def test_check_tells_a_page_that_is_out_of_date(table, pages, capsys):
+    arguments = ["--docs", str(pages)]
     assert table.main([*arguments, "--check"]) == 1
     assert "run python benchmarks/table.py" in capsys.readouterr().err
     assert table.main(arguments) == 0
     assert table.main([*arguments, "--check"]) == 0
-    text = page.read_text()
+    text = (pages / "results.md").read_text()
     assert text.startswith("Before.\n")
     assert text.endswith("After.\n")
+    assert "\nBetween.\n" in text
     assert "stale text" not in text
 
 
-def test_a_page_without_marks_is_refused(table, tmp_path, capsys):
-    (tmp_path / "results.md").write_text("Nothing here.\n")
-    assert table.main(["--docs", str(tmp_path)]) == 1
+def test_readme_and_results_begin_with_every_detector_at_a_glance(real_data, table, pages):
+    written(
+        real_data, pages / "results", result(f1=0.9), result(f1=0.8, seed=1), result(method="log", f1=0.5)
+    )
+    assert table.main(["--docs", str(pages)]) == 0
+    line = "| vgg_cells | cells, fluorescence, simulated | 5 px | 0.850 | - | - | - | 0.500 | - |"
+    for page in (pages.parent / "README.md", pages / "results.md"):
+        assert line in page.read_text()
+        assert "| crchisto | nuclei" not in page.read_text()  # nothing of ours is there
+    assert page.read_text().count("| vgg_cells | pointsense |") == 2  # scores and choices
+    assert (pages / "results" / "trainings.md").read_text().count("| vgg_cells | pointsense |") == 2
+
+
+def test_a_page_without_marks_is_refused(table, pages, capsys):
+    (pages / "results.md").write_text("Nothing here.\n")
+    assert table.main(["--docs", str(pages)]) == 1
     assert "lacks the marks" in capsys.readouterr().err
-    assert (tmp_path / "results.md").read_text() == "Nothing here.\n"
+    assert (pages / "results.md").read_text() == "Nothing here.\n"
+
+
+def test_a_page_that_is_not_there_is_told(table, pages, capsys):
+    (pages / "results" / "trainings.md").unlink()
+    assert table.main(["--docs", str(pages)]) == 1
+    assert "there is no" in capsys.readouterr().err
 
 
 def test_the_page_of_results_is_up_to_date(table, capsys):
