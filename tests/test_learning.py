@@ -123,6 +123,30 @@ def test_false_alarms_are_peaks_far_from_points_and_crops_show_them(detector):
     assert all(crop.max() > 0 for crop in crops.batch(0).images)
 
 
+def test_crops_of_fluorescence_are_laid_over_one_another_with_all_their_points():
+    """Spots of one pixel: as many are seen as there are points, in bright images none but their own."""
+    spots = np.array([[10, 20], [30, 40], [50, 30]])
+    image = torch.full((1, 64, 64), 0.1)
+    image[0, spots[:, 0], spots[:, 1]] = 1.0
+    config = override(Config(), {"patch": 64, "batch": 60, "margin": 0, "jitter": 0.0, "overlay": 0.5})
+
+    def batch(field, overlay):
+        crops = Crops([field], override(config, {"overlay": overlay}), seed=0)
+        return crops.batch(0)
+
+    field = Field("a", image, spots.astype(float), np.zeros(3, int))
+    laid = batch(field, 0.5)
+    counts = [len(points) for points in laid.points]
+    assert 15 <= counts.count(6) <= 45
+    assert set(counts) == {3, 6}
+    for crop, points in zip(laid.images, laid.points, strict=True):
+        seen = {tuple(place) for place in (crop[0] > 0.5).nonzero().tolist()}
+        assert seen == {tuple(point) for point in points.long().tolist()}
+        assert crop.min() == pytest.approx(0.1)  # one background, not two
+    bright = replace(field, image=image + 0.5)
+    assert torch.equal(batch(bright, 0.5).images, batch(bright, 0.0).images)
+
+
 def test_positives_are_drawn_more_often_than_by_chance():
     config = override(Config(), {"patch": 32, "batch": 40, "positives": 0.8})
     points = Crops(fields(400), config, seed=0).batch(0).points

@@ -1,4 +1,5 @@
-"""Joint augmentation of images and points: turns and flips of both, colour and stain of the image alone."""
+"""Joint augmentation of images and points: turns and flips of both, one crop over another; colour and stain of the
+image alone."""
 
 from __future__ import annotations
 
@@ -13,6 +14,9 @@ UNMIX = torch.linalg.inv(STAINS)
 
 BRIGHT = 0.5
 """Mean from which on an RGB image is taken for bright field: in the dark of fluorescence, stains mean nothing."""
+
+DARK = 0.25
+"""Mean up to which an image is taken for fluorescence, where the light of what lies above one another adds up."""
 
 Points = npt.NDArray[np.float64]
 
@@ -42,3 +46,14 @@ def recoloured(image: Tensor, strength: float, generator: np.random.Generator) -
     gain = torch.from_numpy(np.exp(generator.normal(0, strength, (image.shape[0], 1, 1)))).float()
     offset = torch.from_numpy(generator.normal(0, strength / 4, (image.shape[0], 1, 1))).float()
     return image * gain * float(np.exp(generator.normal(0, strength))) + offset
+
+
+def is_dark(image: Tensor) -> bool:
+    """Whether an image (C, H, W) is taken for fluorescence."""
+    return bool(image.mean() <= DARK)
+
+
+def laid_over(image: Tensor, other: Tensor) -> Tensor:
+    """A dark image (C, H, W) with the light of another one's objects added: what is brighter than its background."""
+    background = other.flatten(1).quantile(0.1, dim=1)
+    return image + (other - background[:, None, None]).clamp(min=0)

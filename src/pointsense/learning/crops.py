@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pointsense.inference.scaling import resized, to_working, window
-from pointsense.learning.augment import recoloured, turned
+from pointsense.learning.augment import is_dark, laid_over, recoloured, turned
 from pointsense.model.config import Config
 
 HARD = 0.5
@@ -85,8 +85,8 @@ class Crops:
 
     "random" sampling takes crops anywhere, at least the share `positives` of them around a point, of each class
     as often, and of the others the share `hard` (unless told, a half where there are look-alikes) around one of the
-    `alarms`, the higher ones more often; "grid" takes
-    the paper's patches, side by side from the first pixel, empty ones too, in an order shuffled each epoch.
+    `alarms`, the higher ones more often; over the share `overlay` of those of fluorescence another one is laid. "grid"
+    takes the paper's patches, side by side from the first pixel, empty ones too, in an order shuffled each epoch.
     """
 
     alarms: Sequence[Alarm] = ()
@@ -115,7 +115,8 @@ class Crops:
             crops = [self.patch(k) for k in self.patches(step)]
             known = torch.ones(len(crops), 1, self.config.patch, self.config.patch)
         else:
-            crops = [self._anywhere(generator) for _ in range(self.config.batch)]
+            others = np.random.default_rng([self.seed, step, 2])
+            crops = [self._overlaid(self._anywhere(generator), others) for _ in range(self.config.batch)]
             known = torch.stack([(image[-1:] > 0.5).float() for image, _, _ in crops])
             crops = [(image[:-1], inside, labels) for image, inside, labels in crops]
         images = [recoloured(image, self.config.jitter, generator) for image, _, _ in crops]
@@ -165,6 +166,20 @@ class Crops:
         image = resized(image, self.config.patch)
         points = to_working(points, np.full(2, self.config.patch / side))
         return *turned(image, points, int(generator.integers(4)), flip), labels
+
+    def _overlaid(self, crop: Crop, generator: np.random.Generator) -> Crop:
+        """A crop as `_anywhere` gives it, by chance with another one over it if both are of fluorescence.
+
+        Cells that overlap are rare and hard: here are more of them, and it is known where they lie.
+        """
+        image, points, labels = crop
+        if generator.random() >= self.config.overlay or not is_dark(image[:-1]):
+            return crop
+        over, more_points, more_labels = self._anywhere(generator)
+        if not is_dark(over[:-1]):
+            return crop
+        image = torch.cat([laid_over(image[:-1], over[:-1]), torch.minimum(image[-1:], over[-1:])])
+        return image, np.concatenate([points, more_points]), np.concatenate([labels, more_labels])
 
     def _known(self, owner: int, top: int, left: int, side: int) -> Tensor:
         """1 in a crop (1, side, side), but for a margin along borders beyond which its image goes on.

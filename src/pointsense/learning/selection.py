@@ -12,10 +12,9 @@ import numpy.typing as npt
 from pointsense.datasets import Sample
 from pointsense.errors import DataError
 from pointsense.evaluation.cases import Case
-from pointsense.evaluation.threshold import ThresholdChoice
 from pointsense.inference.decode import Decoder, Found
 from pointsense.inference.detector import Detector, TileMap
-from pointsense.learning.merit import judged, standard_error
+from pointsense.learning.merit import Judgement, judged, standard_error
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.network import ProjectionNetwork
 from pointsense.points import Detections
@@ -109,12 +108,10 @@ def draw_selection(
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the selection part chose for a class; `merit` is what choices are compared by."""
+class Choice(Judgement):
+    """What the selection part chose for a class: a reading, with the threshold and the merit that it has there."""
 
     reading: Reading
-    threshold: ThresholdChoice
-    merit: float
 
     def applied_to(self, kind: PointClass) -> PointClass:
         """The class with the chosen reading and threshold."""
@@ -166,7 +163,7 @@ class Selection:
             for sample, truth, one in zip(self.samples, self.truth[k], found, strict=True)
         ]
         judgement = judged(cases, self.classes[k].radius)
-        return Choice(reading, judgement.threshold, judgement.merit)
+        return Choice(judgement.threshold, judgement.merit, reading)
 
     def choose(
         self, detector: Detector, blurs: Sequence[float] = BLURS, decoder: Decoder = "full"

@@ -123,6 +123,9 @@ class Config(BaseModel):
         1.0, ge=1, le=4, description="crops are enlarged or shrunk by up to this factor (random)"
     )
     jitter: float = Field(0.1, ge=0, le=1, description="strength of the colour and stain jitter")
+    overlay: float = Field(
+        0.3, ge=0, le=1, description="share of crops of fluorescence with another one laid over them (random)"
+    )
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="of training; auto: half where the device is fast at it"
     )

@@ -38,6 +38,7 @@ _PAPER: dict[str, Any] = {
     "sampling": "grid",
     "flips": False,
     "jitter": 0.0,
+    "overlay": 0.0,
     "views": 1,
 }
 
@@ -48,6 +49,7 @@ _PRETRAINED: dict[str, Any] = {"backbone": "mobilenetv2_100", "pretrained": True
 _MITOSES: dict[str, Any] = _PRETRAINED | {
     "steps": 1800,
     "jitter": 0.2,
+    "overlay": 0.0,
     "learning_rate": 1e-3,
     "backbone_learning_rate": 3e-4,
     "views": 4,
