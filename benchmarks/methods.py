@@ -88,9 +88,9 @@ PAPER = ("icpr2012", "mitos14_half")
 
 DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
 
-ABLATED = {"vgg_cells": "code", "crchisto": "code", "icpr2012-fold0": "code-look0", "dsb2018": "code"}
+ABLATED = {"vgg_cells": "overlay0", "crchisto": "code", "icpr2012-fold0": "code-look0", "dsb2018": "code"}
 """Tasks on which single choices are measured, and the method that they change: on rare objects without a second look,
-which would hide what they do to the first."""
+which would hide what they do to the first; on dense ones without crops over crops, which came after them."""
 
 CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "margin0": ("crops learned from up to their borders", {"margin": 0}, DENSE + RARE),
@@ -118,12 +118,14 @@ CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 READINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "look0": ("no second look", {"look": 0}),
     "views1": ("one view", {"views": 1}),
+    "views1-look4": ("one view, four in the second look", {"views": 1, "look_views": 4}),
     "views8": ("eight views", {"views": 8}),
 }
 """Other ways to predict with the models that the mitoses' settings train, by name."""
 
 METHODS = {
     "code": Method("pointsense", seeds=3),
+    "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap"}, seeds=3),
     **{
         f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)
@@ -171,7 +173,7 @@ METHODS = {
         )
     },
     **{
-        name: Method(title, settings=change | {"look": 0}, ablates=tasks)
+        name: Method(title, settings=change | {"look": 0, "overlay": 0.0}, ablates=tasks)
         for name, (title, change, tasks) in CHANGES.items()
     },
 }

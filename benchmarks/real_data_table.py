@@ -119,8 +119,9 @@ def ablation_table(results: dict[Cell, Result]) -> str:
     header += ("count MAE",)
     rows = []
     for task, base in ABLATED.items():
-        changes = {name: method for name, method in METHODS.items() if task in method.ablates}
-        for name, method in ({base: METHODS[base]} | changes).items():
+        changed = [name for name, method in METHODS.items() if name == "code" or task in method.ablates]
+        for name in dict.fromkeys([base, *changed]):
+            method = METHODS[name]
             cells = sorted(cell for cell in results if cell[:2] == (task, name))
             there = [results[cell] for cell in cells]
             if not there:

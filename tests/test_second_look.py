@@ -100,6 +100,11 @@ def test_a_model_keeps_its_second_look(cells, tmp_path):
     chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=views)[:, 0]
     np.testing.assert_allclose(found.scores, np.sqrt(alone.scores) * chances, rtol=1e-5)
     assert len(detector.predict(image)) == np.sum(found.scores >= detector.classes[0].threshold)
+    more = replace(detector, config=override(detector.config, {"look_views": 8}))
+    chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=8)[:, 0]
+    np.testing.assert_allclose(
+        more.predict(image, threshold=0.0).scores, np.sqrt(alone.scores) * chances, rtol=1e-5
+    )
     detector.save(tmp_path / "b")
     again = Detector.load(tmp_path / "b", device="cpu").predict(image, threshold=0.0)
     np.testing.assert_array_equal(again.scores, found.scores)

@@ -281,7 +281,7 @@ class Detector:
             candidates.points,
             side=self.config.look,
             zoom=zoom,
-            views=self.config.views,
+            views=self.config.look_views or self.config.views,
             device=self.device,
         )
         places = {kind.name: k for k, kind in enumerate(self.classes)}

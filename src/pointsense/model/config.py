@@ -141,6 +141,9 @@ class Config(BaseModel):
         multiple_of=16,
         description="side, in image px, of crops in which a network of its own judges candidates again; 0: none",
     )
+    look_views: Literal[0, 1, 2, 4, 8] = Field(
+        0, description="rotations and flips averaged in the second look; 0: as many as views"
+    )
     look_steps: int = Field(600, ge=1, description="steps of its training")
 
     @model_validator(mode="after")

@@ -42,14 +42,19 @@ _PAPER: dict[str, Any] = {
     "views": 1,
 }
 
-_PRETRAINED: dict[str, Any] = {"backbone": "mobilenetv2_100", "pretrained": True, "zoom": 1.25, "checks": 4}
+_PRETRAINED: dict[str, Any] = {
+    "backbone": "mobilenetv2_100",
+    "pretrained": True,
+    "zoom": 1.25,
+    "overlay": 0.0,
+    "checks": 4,
+}
 
 # Rare objects in large fields of few slides: an encoder that has seen images before, more doubt about the stain, the
 # mean of four rotations, and a second look at candidates at full resolution.
 _MITOSES: dict[str, Any] = _PRETRAINED | {
     "steps": 1800,
     "jitter": 0.2,
-    "overlay": 0.0,
     "learning_rate": 1e-3,
     "backbone_learning_rate": 3e-4,
     "views": 4,
