@@ -99,6 +99,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "patch128": ("crops of 128 px, twice as many a step", {"patch": 128, "batch": 8}, SIZES),
     "patch256": ("crops of 256 px, half as many a step", {"patch": 256, "batch": 4}, DENSE + RARE),
     "patch384": ("crops of 384 px, as many a step", {"patch": 384}, SIZES),
+    "overlay": ("crops of fluorescence over one another", {"overlay": 0.3}, SIZES),
     "hard": ("half of the other crops around false alarms", {"hard": 0.5, "checks": 8}, DENSE + RARE),
     "hard-control": ("as many checks, no false alarms", {"checks": 8}, RARE),
     "jitter0": ("no change of colours", {"jitter": 0.0}, DENSE + RARE),
@@ -173,7 +174,7 @@ METHODS = {
         )
     },
     **{
-        name: Method(title, settings=change | {"look": 0, "overlay": 0.0}, ablates=tasks)
+        name: Method(title, settings={"look": 0, "overlay": 0.0} | change, ablates=tasks)
         for name, (title, change, tasks) in CHANGES.items()
     },
 }
