@@ -473,9 +473,26 @@ def test_thresholds_of_classes(cli, cells, tmp_path):
         code, _, err = cli("predict", image, "-m", "blood", "-o", tmp_path / "other", "-t", given)
         assert code == 2
         assert words in err[0]
-    code, _, err = cli("evaluate", cells, "--predictions", tmp_path / "out", "--diameter", 5)
+
+
+def test_views_take_the_place_of_the_models(cli, cells, run, tmp_path):
+    image, scores = sorted((cells / "images").iterdir())[0], []
+    for views in (1, 8):
+        out = tmp_path / str(views)
+        assert cli("predict", image, "-m", run, "-o", out, "-t", 0, "--views", views)[0] == 0
+        assert json.loads((out / "predict.json").read_text())["views"] == views
+        scores.append(Detections.read_csv(out / f"{image.stem}.csv").scores.tolist())
+    assert scores[0] != scores[1]
+    code, _, err = cli("predict", image, "-m", run, "-o", tmp_path / "three", "--views", 3)
     assert code == 2
-    assert "--diameter is for --model" in err[0]
+    assert "setting views: Input should be 1, 2, 4 or 8, found 3" in err[0]
+
+
+def test_options_of_models_are_not_for_points_already_found(cli, cells, tmp_path):
+    for option in ("--diameter", "--views"):
+        code, _, err = cli("evaluate", cells, "--predictions", tmp_path, option, 2)
+        assert code == 2
+        assert f"{option} is for --model" in err[0]
 
 
 def test_bad_files_are_told_and_the_others_done(cli, run, tmp_path):

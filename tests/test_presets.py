@@ -8,13 +8,14 @@ import torch
 
 from pointsense.datasets import load_dataset
 from pointsense.errors import UsageError
-from pointsense.images import read_image
+from pointsense.images import InputContract, read_image
 from pointsense.inference.cluster import vote
 from pointsense.inference.detector import Detector
 from pointsense.inference.patches import decode_patches
 from pointsense.learning.fit import train
 from pointsense.learning.losses import loss
 from pointsense.learning.training import parameter_groups
+from pointsense.model.classes import PointClass
 from pointsense.model.config import override
 from pointsense.model.heads import SpatialHead
 from pointsense.model.network import build_network
@@ -102,6 +103,16 @@ def test_a_recovery_that_does_not_converge_is_said_once(caplog):
         network.code.recover(codes.clone().requires_grad_())
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "raise max_iter, or use method='auto'" in caplog.text
+
+
+def test_views_are_not_of_models_that_read_patches(tmp_path):
+    config = override(fitted_to(preset("cnncs"), 6.0), SMALL)
+    contract = InputContract.from_images([np.full((8, 8, 1), 7, np.uint8)])
+    kind = PointClass("", 6.0)
+    Detector(build_network(config, 1), config, contract, (kind,)).save(tmp_path / "model")
+    assert Detector.load(tmp_path / "model", device="cpu").config == config
+    with pytest.raises(UsageError, match="a model of 'cnncs' has none"):
+        Detector.load(tmp_path / "model", device="cpu", views=4)
 
 
 @pytest.mark.parametrize("name", ["mitoses", "nuclei"])

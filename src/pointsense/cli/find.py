@@ -21,6 +21,7 @@ from pointsense.cli.options import (
     Threshold,
     Tile,
     ValFold,
+    Views,
 )
 from pointsense.cli.words import counted, listed, say
 
@@ -40,6 +41,7 @@ def predict(
     ] = False,
     threshold: Threshold = None,
     diameter: Diameter = None,
+    views: Views = None,
     tile: Tile = 1024,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -58,7 +60,7 @@ def predict(
 
     from pointsense.inference.detector import Detector
 
-    detector = Detector.load(model, device=device)
+    detector = Detector.load(model, device=device, views=views)
     detector.zoom_of(detector.known_diameter if px == "auto" else px)  # fails once, not for each image
     how = {"thresholds": detector.thresholds(least), "diameter": px, "tile": tile}
     print(f"device: {detector.device}", flush=True)
@@ -121,6 +123,7 @@ def evaluate(
     val_fold: ValFold = None,
     threshold: Threshold = None,
     diameter: Diameter = None,
+    views: Views = None,
     tile: Tile = 1024,
     device: Device = "auto",
     json_file: Annotated[
@@ -154,8 +157,9 @@ def evaluate(
     if (model is None) == (predictions is None):
         raise UsageError("evaluate needs either --model RUN or --predictions DIR")
     least = _thresholds(threshold)
-    if diameter is not None and model is None:
-        raise UsageError("--diameter is for --model: points already found are scored as they are")
+    for option, value in (("--diameter", diameter), ("--views", views)):
+        if value is not None and model is None:
+            raise UsageError(f"{option} is for --model: points already found are scored as they are")
     px = None if diameter is None else parse_diameter(diameter)
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
     rule, of_challenge = resolve(protocol, dataset)
@@ -168,7 +172,7 @@ def evaluate(
     if model is not None:
         from pointsense.inference.detector import Detector
 
-        detector = Detector.load(model, device=device)
+        detector = Detector.load(model, device=device, views=views)
         least = detector.thresholds(least)
         known = [kind.name for kind in detector.classes]
         if px != "auto":  # of images at several sizes there is no radius of the model's

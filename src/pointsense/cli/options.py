@@ -92,6 +92,13 @@ Diameter = Annotated[
         help="Typical diameter of the objects, auto to try several; else as in the training images.",
     ),
 ]
+Views = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Rotations and flips to average, 1, 2, 4 or 8, in place of the model's own; 1 is the fastest.",
+    ),
+]
 Tile = Annotated[
     int,
     typer.Option(

@@ -28,7 +28,7 @@ from pointsense.inference.size import estimate_diameter
 from pointsense.inference.storage import Stored, read_model, write_model
 from pointsense.inference.tiles import receptive_radius, without_seam_doubles
 from pointsense.model.classes import PointClass, Reading
-from pointsense.model.config import Config
+from pointsense.model.config import Config, override
 from pointsense.model.fusion import fused
 from pointsense.model.network import ALIGNMENT, Network, PatchNetwork, ProjectionNetwork
 from pointsense.model.second_look import SecondLook
@@ -381,21 +381,35 @@ class Detector:
         write_model(Path(folder), model, half)
 
     @classmethod
-    def load(cls, folder: Path | str, device: str = "auto") -> Detector:
+    def load(cls, folder: Path | str, device: str = "auto", views: int | None = None) -> Detector:
         """A detector from its folder, or a bundled one from its name.
+
+        Parameters
+        ----------
+        folder : path, or name of a bundled model
+        device : str
+        views : {1, 2, 4, 8}, optional
+            Rotations and flips that predictions are averaged over, in place of the model's own.
 
         Raises
         ------
         DataError
             If the folder is empty, damaged, from another version, or its weights do not fit its configuration.
         UsageError
-            If the device is not there.
+            If the device is not there, or the model cannot average so many views.
         """
         where = pick_device(device)
         stored = read_model(find_model(folder))
+        config = stored.config
+        if views is not None:
+            if config.head != "projection":
+                raise UsageError(
+                    f"views are averaged of mass maps, and a model of '{config.preset}' has none"
+                )
+            config = override(config, {"views": views})
         return cls(
             stored.network,
-            stored.config,
+            config,
             stored.contract,
             stored.classes,
             stored.um_per_px,
