@@ -229,9 +229,8 @@ def test_single_choices_are_compared_with_the_default(real_data, tables, tmp_pat
     assert "| vgg_cells | pointsense | 1 | 0.970 |  | 0.880 |  | 2.50 |" in page
     changed = "| vgg_cells | crops learned from up to their borders | 2 | 0.500 | -0.200 [-0.333, +0.000] |"
     assert f"{changed} 0.800 | -0.030 | 2.50 |" in page  # on the selection part by the seed that both have
-    assert "a processor; 2020-01-01, abc |" in tables.cells_table(
-        found
-    )  # of the training, not of its last scoring
+    trainings = tables.cells_table(found)
+    assert "a processor; 2020-01-01, abc |" in trainings  # of the training, not of its last scoring
     assert "| icpr2012-fold0 | crops of one size | missing |" in page
 
 
