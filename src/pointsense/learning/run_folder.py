@@ -27,6 +27,10 @@ FEATURES = "features.safetensors"
 """Of a frozen backbone; deleted at the end, as the checkpoint is."""
 
 METRICS = "metrics.json"
+
+SHOWN = 3
+"""Most settings of which a message tells the values."""
+
 Row = dict[str, float | None]
 Checkpoint = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
 
@@ -57,15 +61,34 @@ def open_run(
         return None
     asked = read_metrics(out).get("request") if stored is None else stored[1]["request"]
     if asked != request:
-        differing = [key for key in request if asked is None or asked.get(key) != request[key]]
         raise UsageError(
-            f"the training in {out} was started with other {' and '.join(differing)}; "
+            f"the training in {out} was started with other {' and '.join(_differing(asked or {}, request))}; "
             "give the same options to --resume, or --overwrite"
         )
     if finished:
         log.warning("the training in %s is finished already: nothing is left to do", out)
         return "finished"
     return stored
+
+
+def _differing(asked: dict[str, Any], request: dict[str, Any]) -> list[str]:
+    """What a request has otherwise than one before it, the first few of the settings with their values."""
+    told = []
+    for key, now in request.items():
+        before = asked.get(key)
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+            values = [f"{name} {_told(before, name)}, now {_told(now, name)}" for name in names]
+            key += f" ({'; '.join(values[:SHOWN])}{'; ...' * (len(values) > SHOWN)})"
+        told.append(key)
+    return told
+
+
+def _told(settings: dict[str, Any], name: str) -> str:
+    value = settings.get(name, "unset")
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def clear_run(out: Path) -> None:
