@@ -176,6 +176,21 @@ class Detector:
             )
         return zoom
 
+    def estimated_diameter(self, image: npt.NDArray[Any], name: str = "the image") -> float:
+        """Typical diameter in px of the objects of an image (H, W[, C]), found by trying several; see `size`.
+
+        Raises
+        ------
+        UsageError
+            If that of the training is not known.
+        """
+        return estimate_diameter(
+            lambda region, diameter: self.predict(region, diameter=diameter, name=name),
+            np.asarray(image),
+            known=self.known_diameter,
+            radius=min(kind.radius for kind in self.classes),
+        )
+
     def prepare(self, image: npt.NDArray[Any], name: str = "the image", zoom: float = 1.0) -> Tensor:
         """The network's input (C, h, w), in working px, for an image (H, W) or (H, W, C)."""
         return rescaled(self.as_input(image, name), self.config.scale * zoom)
@@ -243,7 +258,7 @@ class Detector:
         if tile < 64:
             raise UsageError(f"tiles need a core of at least 64 px, found {tile}")
         if diameter == "auto":
-            diameter = estimate_diameter(self, np.asarray(image), name)
+            diameter = self.estimated_diameter(image, name)
         zoom = self.zoom_of(diameter)
         levelled = self.as_input(image, name)
         prepared = rescaled(levelled, self.config.scale * zoom)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from pointsense.datasets.listing import list_images
 from pointsense.errors import DataError, UsageError, is_out_of_memory
 from pointsense.images import read_image
-from pointsense.inference.record import STEM
 from pointsense.points import Detections
 from pointsense.writing import claim_folder
 
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "geojson")
 OVERLAY = ".overlay.png"
+
+COUNTS = "predict.counts"
+"""Name, without its suffix, of the table of all images, which no image may have."""
 
 Draw = Callable[[Path, npt.NDArray[Any], Detections, float], None]
 """Writes a picture of an image (H, W, C) and its detections to a path, given how much larger than in training an
@@ -101,7 +103,7 @@ def plan_jobs(paths: Sequence[Path | str], out: Path | str, *, overwrite: bool =
     out = claim_folder(out, overwrite=overwrite)
     jobs = [Job(path, out / Path(name).with_suffix("")) for path, name in images]
     for job in jobs:
-        if job.stem == out / STEM:
+        if job.stem == out / COUNTS:
             raise UsageError(f"the results of {job.image} would replace the counts of all images; rename it")
         if job.stem.parent.resolve() == job.image.parent.resolve():
             raise UsageError(
@@ -145,13 +147,11 @@ def predict_files(
     draw : callable, optional
         Called with `<image stem>.overlay.png`, the image and its detections.
     """
-    from pointsense.inference.size import estimate_diameter
-
     for job in jobs:
         try:
             image = read_image(job.image)
             name = str(job.image)
-            size = estimate_diameter(detector, image, name) if diameter == "auto" else diameter
+            size = detector.estimated_diameter(image, name) if diameter == "auto" else diameter
             detections = detector.predict(image, threshold=threshold, diameter=size, tile=tile, name=name)
             if "csv" in formats:
                 # Of another magnification the pixel size is not known.

@@ -6,14 +6,13 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pointsense.inference.folder import COUNTS, Outcome
 from pointsense.writing import write_json, write_table
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
-    from pointsense.inference.folder import Outcome
 
-STEM = "predict.counts"
-COUNTS, RECORD = f"{STEM}.csv", "predict.json"
+RECORD = "predict.json"
 
 
 class Record:
@@ -62,7 +61,7 @@ class Record:
             counts = ["" if row["points"] is None else row["points"][name] for name in self.names]
             diameter = "" if row["diameter"] is None else f"{row['diameter']:g}"
             rows.append([row["image"], *counts, diameter, row["problem"]])
-        write_table(self.out / COUNTS, ["image", *titles, "diameter", "problem"], rows)
+        write_table(self.out / f"{COUNTS}.csv", ["image", *titles, "diameter", "problem"], rows)
         write_json(
             self.out / RECORD,
             {

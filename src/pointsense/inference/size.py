@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-if TYPE_CHECKING:
-    from pointsense.inference.detector import Detector
-    from pointsense.points import Detections
+from pointsense.points import Detections
+
+Predict = Callable[[npt.NDArray[Any], float], Detections]
+"""What is found in an image (H, W[, C]) whose objects are taken to have a diameter in px."""
 
 ZOOMS = tuple(2.0 ** (step / 2) for step in range(-5, 3))
 """Enlargements that are tried, from a sixth to twice."""
@@ -19,7 +21,7 @@ REGION, SMALLEST, LARGEST = 768, 32, 1536
 """px: side of the middle of an image that is looked at; of that part, enlarged, at least and at most."""
 
 
-def estimate_diameter(detector: Detector, image: npt.NDArray[Any], name: str = "the image") -> float:
+def estimate_diameter(predict: Predict, image: npt.NDArray[Any], *, known: float, radius: float) -> float:
     """Typical diameter in px of the objects of an image (H, W[, C]).
 
     Near the right size many objects are found, surely, and the same ones when the image is a little larger or
@@ -30,20 +32,20 @@ def estimate_diameter(detector: Detector, image: npt.NDArray[Any], name: str = "
 
     is taken; where nothing is found, that of the training.
 
-    Raises
-    ------
-    UsageError
-        If the diameter of the training's objects is not known.
+    Parameters
+    ----------
+    predict : Predict
+    image : array, (H, W) or (H, W, C)
+    known, radius : float
+        Typical diameter of the training's objects, and the least match radius, in px of the training's images.
     """
-    known = detector.known_diameter
     top, left = (max(0, (side - REGION) // 2) for side in image.shape[:2])
     region = image[top : top + REGION, left : left + REGION]
     sides = np.array(region.shape[:2])
     zooms = [
         zoom for zoom in ZOOMS if (sides * zoom).min() >= SMALLEST and (sides * zoom).max() <= LARGEST
     ] or [1.0]
-    found = [detector.predict(region, diameter=known / zoom, name=name) for zoom in zooms]
-    radius = min(kind.radius for kind in detector.classes)
+    found = [predict(region, known / zoom) for zoom in zooms]
     merits = []
     for k, (zoom, own) in enumerate(zip(zooms, found, strict=True)):
         near = [_agreement(own, found[j], radius / zoom) for j in (k - 1, k + 1) if 0 <= j < len(zooms)]
