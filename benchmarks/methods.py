@@ -126,8 +126,8 @@ READINGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 METHODS = {
     "code": Method("pointsense", seeds=3),
-    "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap"}, seeds=3),
+    "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
     **{
         f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)
         for name, title in (("code", "pointsense"), ("heatmap", "heat map"))

@@ -224,9 +224,10 @@ def test_single_choices_are_compared_with_the_default(real_data, tables, tmp_pat
     without["training"] = without["training"] | {"f1": 0.85}
     alone = result(method="margin0", f1=0.5, seed=1)
     alone["training"] = alone["training"] | {"f1": 0.75, "date": "2020-01-01", "commit": "abc"}
-    folder = written(real_data, tmp_path / "results", result(), without, alone)
+    base = result(method="overlay0")
+    folder = written(real_data, tmp_path / "results", base, without, alone)
     page = tables.render(found := tables.read_results(folder))
-    assert "| vgg_cells | pointsense | 1 | 0.970 |  | 0.880 |  | 2.50 |" in page
+    assert "| vgg_cells | no crop over another | 1 | 0.970 |  | 0.880 |  | 2.50 |" in page
     changed = "| vgg_cells | crops learned from up to their borders | 2 | 0.500 | -0.200 [-0.333, +0.000] |"
     assert f"{changed} 0.800 | -0.030 | 2.50 |" in page  # on the selection part by the seed that both have
     trainings = tables.cells_table(found)
