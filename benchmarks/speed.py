@@ -4,10 +4,12 @@
     python benchmarks/speed.py --smoke            a tiny network on a synthetic image
 
 Ours is `Detector.predict` with the model's own settings; where these average several views, a row of its own gives
-one. Faster R-CNN (MobileNetV2, the same working px) and torchvision's fasterrcnn_resnet50_fpn (as it comes, when it
-resizes images to 800 px, and told to leave them as large as they are) are timed untrained, with a threshold and a
-limit that leave them no more boxes than a trained one has. Spotiflow, in an environment of its own, is timed as it was
-trained for the comparison, where it was, on images that are in working px before. Reading files is left out for all.
+one, and where the processor is fast at half precision, in which ours computes there, others give ours in float32 and
+Faster R-CNN in half precision: all else computes in float32. Faster R-CNN (MobileNetV2, the same working px) and
+torchvision's fasterrcnn_resnet50_fpn (as it comes, when it resizes images to 800 px, and told to leave them as large
+as they are) are timed untrained, with a threshold and a limit that leave them no more boxes than a trained one has.
+Spotiflow, in an environment of its own, is timed as it was trained for the comparison, where it was, on images that
+are in working px before. Reading files is left out for all.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from command import in_one_sentence
 from methods import METHODS
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
+from pointsense.inference.device import autocast
 from pointsense.model.config import override
 from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json
@@ -36,6 +39,7 @@ from provenance import ROOT, hardware, versions
 from tasks import TASKS, configured, data_folder, select_tasks
 
 IMAGES, REPEATS = 3, 3
+FULL = "32-true"
 BOXES = 300
 """Boxes that an untrained detector is left with in an image, at most: torchvision's default is 100."""
 
@@ -61,6 +65,21 @@ def faster_rcnn(detector: Detector, box: float, data: Path, proposals: int = 0) 
     network.roi_heads.detections_per_img = BOXES
     finder = BoxFinder(Frame(detector.contract, config.scale), network, box * config.scale, 0.3)
     return finder.candidates
+
+
+def changed(detector: Detector, **settings: Any) -> Detector:
+    """A detector with other settings of prediction."""
+    return replace(detector, config=override(detector.config, settings))
+
+
+def in_half(predict: Predict, detector: Detector) -> Predict:
+    """A peer's prediction in the precision of our detector."""
+
+    def half(image: Image) -> Any:
+        with autocast(detector.device, detector.precision):
+            return predict(image)
+
+    return half
 
 
 def resnet50(**size: int) -> Predict:
@@ -172,8 +191,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "fasterrcnn_resnet50_fpn, images as large as they are": resnet50(min_size=side, max_size=side),
         }
         if detector.config.views > 1:
-            config = override(detector.config, {"views": 1})
-            predictors["pointsense, one view"] = replace(detector, config=config).predict
+            predictors["pointsense, one view"] = changed(detector, views=1).predict
+        if detector.precision != FULL:
+            predictors["pointsense, float32"] = changed(detector, precision=FULL).predict
+            name_of_fewer = f"Faster R-CNN, MobileNetV2, {PROPOSALS:,} proposals"
+            predictors[f"{name_of_fewer}, half precision"] = in_half(predictors[name_of_fewer], detector)
         with spotiflow(detector, asked.runs / f"{name}-spotiflow", images) as more:
             seconds = measure(predictors | more, images)
         result["seconds_per_image"][name] = seconds

@@ -395,7 +395,7 @@ def test_predict_writes_every_format(cli, cells, run, tmp_path):
         "predict", source, "-m", run, "-o", out, "--format", "csv,geojson", "--overlay", "--device", "cpu"
     )
     assert (code, err) == (0, [])
-    assert said.splitlines()[0] == "device: cpu"
+    assert said.splitlines()[0] in ("device: cpu, 32-true", "device: cpu, bf16-mixed")
     assert said.splitlines()[-1] == f"7 of 7 images done: {out}"
     names = [f"sub/{path.stem}" for path in (source / "sub").iterdir()] + ["a.b"]
     expected = {name + suffix for name in names for suffix in (".csv", ".geojson", ".overlay.png")}
@@ -488,8 +488,20 @@ def test_views_take_the_place_of_the_models(cli, cells, run, tmp_path):
     assert "setting views: Input should be 1, 2, 4 or 8, found 3" in err[0]
 
 
+def test_precision_is_as_asked(cli, cells, run, tmp_path):
+    image = sorted((cells / "images").iterdir())[0]
+    for precision in ("32-true", "bf16-mixed"):
+        code, said, _ = cli("predict", image, "-m", run, "-o", tmp_path / precision, "--precision", precision)
+        assert code == 0
+        assert f"device: cpu, {precision}\n" in said
+        assert json.loads((tmp_path / precision / "predict.json").read_text())["precision"] == precision
+    code, _, err = cli("predict", image, "-m", run, "-o", tmp_path / "half", "--precision", "half")
+    assert code == 2
+    assert "setting precision: Input should be 'auto', '32-true', 'bf16-mixed' or '16-mixed'" in err[0]
+
+
 def test_options_of_models_are_not_for_points_already_found(cli, cells, tmp_path):
-    for option in ("--diameter", "--views"):
+    for option in ("--diameter", "--views", "--precision"):
         code, _, err = cli("evaluate", cells, "--predictions", tmp_path, option, 2)
         assert code == 2
         assert f"{option} is for --model" in err[0]

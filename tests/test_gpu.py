@@ -30,9 +30,19 @@ PAPER = {"backbone": "unet", "width": 8, "axes": 2}
 
 def agreement(folder, image) -> float:
     """F1 of what the GPU finds with a model against what the CPU finds, within .1 px."""
-    one, other = (Detector.load(folder, device=device).predict(image) for device in ("cpu", GPU))
+    one, other = (
+        Detector.load(folder, device=device, precision="32-true").predict(image) for device in ("cpu", GPU)
+    )
     assert len(one.points) > 0
     return evaluate([Case("image", "", one.points, other.points, other.scores)], 0.1).overall.f1
+
+
+def test_half_precision_finds_nearly_the_same(run, cells):
+    image = read_image(load_dataset(cells).val[0].path)
+    detector = Detector.load(run, device=GPU)
+    assert detector.precision in ("bf16-mixed", "16-mixed")
+    one, other = detector.predict(image), Detector.load(run, device="cpu").predict(image)
+    assert evaluate([Case("image", "", one.points, other.points, other.scores)], 1.0).overall.f1 > 0.9
 
 
 def test_a_bundled_model_finds_the_same(cells):

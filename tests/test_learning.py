@@ -403,7 +403,7 @@ def test_training_uses_look_alikes(marked, tmp_path, monkeypatch):
 def test_a_training_runs_on_the_device_that_was_asked_for(monkeypatch, name, devices):
     asked = {}
     monkeypatch.setattr(training, "pick_device", torch.device)
-    monkeypatch.setattr(training, "pick_precision", lambda config, device: "32-true")
+    monkeypatch.setattr(training, "pick_precision", lambda name, device: "32-true")
     monkeypatch.setattr(training, "Fabric", lambda **options: asked.update(options))
     training.make_fabric(Config(), name)
     assert (asked["accelerator"], asked["devices"]) == (name.split(":")[0], devices)

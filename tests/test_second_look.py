@@ -83,7 +83,7 @@ def test_a_model_keeps_its_second_look(cells, tmp_path):
         dataset, tmp_path / "a", config, radius=6.0, report=told.append, time_limit=10, device="cpu"
     )
     assert told[-1].steps == 5
-    detector = Detector.load(tmp_path / "a", device="cpu")
+    detector = Detector.load(tmp_path / "a", device="cpu", precision="32-true")
     assert detector.look is not None
     assert (
         f"second look at candidates, in crops of {SIDE} px of the image, 5 steps"

@@ -16,6 +16,7 @@ from pointsense.cli.options import (
     Diameter,
     Out,
     Overwrite,
+    Precision,
     Radius,
     SplitFile,
     Threshold,
@@ -42,6 +43,7 @@ def predict(
     threshold: Threshold = None,
     diameter: Diameter = None,
     views: Views = None,
+    precision: Precision = None,
     tile: Tile = 1024,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -60,10 +62,10 @@ def predict(
 
     from pointsense.inference.detector import Detector
 
-    detector = Detector.load(model, device=device, views=views)
+    detector = Detector.load(model, device=device, views=views, precision=precision)
     detector.zoom_of(detector.known_diameter if px == "auto" else px)  # fails once, not for each image
     how = {"thresholds": detector.thresholds(least), "diameter": px, "tile": tile}
-    print(f"device: {detector.device}", flush=True)
+    print(f"device: {detector.device}, {detector.precision}", flush=True)
     record = Record(out, detector, model, {"version": __version__, **how})
     failed = 0
     try:
@@ -124,6 +126,7 @@ def evaluate(
     threshold: Threshold = None,
     diameter: Diameter = None,
     views: Views = None,
+    precision: Precision = None,
     tile: Tile = 1024,
     device: Device = "auto",
     json_file: Annotated[
@@ -157,7 +160,7 @@ def evaluate(
     if (model is None) == (predictions is None):
         raise UsageError("evaluate needs either --model RUN or --predictions DIR")
     least = _thresholds(threshold)
-    for option, value in (("--diameter", diameter), ("--views", views)):
+    for option, value in (("--diameter", diameter), ("--views", views), ("--precision", precision)):
         if value is not None and model is None:
             raise UsageError(f"{option} is for --model: points already found are scored as they are")
     px = None if diameter is None else parse_diameter(diameter)
@@ -172,13 +175,13 @@ def evaluate(
     if model is not None:
         from pointsense.inference.detector import Detector
 
-        detector = Detector.load(model, device=device, views=views)
+        detector = Detector.load(model, device=device, views=views, precision=precision)
         least = detector.thresholds(least)
         known = [kind.name for kind in detector.classes]
         if px != "auto":  # of images at several sizes there is no radius of the model's
             zoom = detector.zoom_of(px)
             of_model = {kind.name: kind.radius / zoom for kind in detector.classes}
-        print(f"device: {detector.device}", flush=True)
+        print(f"device: {detector.device}, {detector.precision}", flush=True)
         warn_if_learned_from(model, [sample.name for sample in samples])
     else:
         assert predictions is not None

@@ -99,6 +99,14 @@ Views = Annotated[
         help="Rotations and flips to average, 1, 2, 4 or 8, in place of the model's own; 1 is the fastest.",
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="auto (half precision where the device is fast at it), 32-true, bf16-mixed or 16-mixed, in place of the "
+        "model's own; with 32-true points are the same on all machines.",
+    ),
+]
 Tile = Annotated[
     int,
     typer.Option(

@@ -19,7 +19,7 @@ from pointsense.images import InputContract
 from pointsense.images.reading import with_known_dtype
 from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
-from pointsense.inference.device import pick_device
+from pointsense.inference.device import autocast, pick_device, pick_precision
 from pointsense.inference.mass import TileMap, average_mass, map_tiles
 from pointsense.inference.patches import predict_patches
 from pointsense.inference.scaling import factors, rescaled, to_image
@@ -93,6 +93,11 @@ class Detector:
             crop = patch[..., : self.config.look, : self.config.look]
             self._faster = own, (fused(self.network, patch), self.look and fused(self.look, crop))
         return self._faster[1]
+
+    @property
+    def precision(self) -> str:
+        """In which the networks compute, by Fabric's name."""
+        return pick_precision(self.config.precision, self.device)
 
     @property
     def step(self) -> int:
@@ -209,7 +214,8 @@ class Detector:
         """Codes (K, L * m, I, J) and mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
         network, _ = self.running
         assert isinstance(network, ProjectionNetwork)
-        mass = average_mass(network, image[None].to(self.device), self.config.views)
+        with autocast(self.device, self.precision):
+            mass = average_mass(network, image[None].to(self.device), self.config.views)
         return network.code.measure(mass[:, None]), mass
 
     @torch.no_grad()
@@ -290,15 +296,16 @@ class Detector:
         _, look = self.running
         if look is None or not len(candidates):
             return candidates
-        chances = judge(
-            look,
-            image,
-            candidates.points,
-            side=self.config.look,
-            zoom=zoom,
-            views=self.config.look_views or self.config.views,
-            device=self.device,
-        )
+        with autocast(self.device, self.precision):
+            chances = judge(
+                look,
+                image,
+                candidates.points,
+                side=self.config.look,
+                zoom=zoom,
+                views=self.config.look_views or self.config.views,
+                device=self.device,
+            )
         places = {kind.name: k for k, kind in enumerate(self.classes)}
         own = chances[np.arange(len(chances)), [places[str(kind)] for kind in candidates.classes]]
         scores = np.sqrt(candidates.scores.clip(0)) * own
@@ -396,7 +403,13 @@ class Detector:
         write_model(Path(folder), model, half)
 
     @classmethod
-    def load(cls, folder: Path | str, device: str = "auto", views: int | None = None) -> Detector:
+    def load(
+        cls,
+        folder: Path | str,
+        device: str = "auto",
+        views: int | None = None,
+        precision: str | None = None,
+    ) -> Detector:
         """A detector from its folder, or a bundled one from its name.
 
         Parameters
@@ -405,13 +418,16 @@ class Detector:
         device : str
         views : {1, 2, 4, 8}, optional
             Rotations and flips that predictions are averaged over, in place of the model's own.
+        precision : {"auto", "32-true", "bf16-mixed", "16-mixed"}, optional
+            Of the networks' arithmetic, in place of the model's own; points of "32-true" are the same on all machines,
+            those of "auto", half precision where the device is fast at it, nearly so.
 
         Raises
         ------
         DataError
             If the folder is empty, damaged, from another version, or its weights do not fit its configuration.
         UsageError
-            If the device is not there, or the model cannot average so many views.
+            If the device is not there, the model cannot average so many views, or there is no such precision.
         """
         where = pick_device(device)
         stored = read_model(find_model(folder))
@@ -422,6 +438,8 @@ class Detector:
                     f"views are averaged of mass maps, and a model of '{config.preset}' has none"
                 )
             config = override(config, {"views": views})
+        if precision is not None:
+            config = override(config, {"precision": precision})
         return cls(
             stored.network,
             config,

@@ -27,7 +27,7 @@ def average_mass(network: ProjectionNetwork, image: Tensor, views: int) -> Tenso
     total = torch.zeros((), device=image.device)
     for view in range(views):
         turned = torch.rot90(image.flip(3) if view >= 4 else image, view % 4, (2, 3))
-        mass = network(turned.contiguous(memory_format=torch.channels_last)).mass[:, 0]
+        mass = network.mass(turned.contiguous(memory_format=torch.channels_last))[0]
         mass = torch.rot90(mass, -(view % 4), (1, 2))
         total = total + (mass.flip(2) if view >= 4 else mass)
     return total / views

@@ -9,6 +9,7 @@ from torch import Tensor
 from pointsense.encoding import Candidates, candidates
 from pointsense.inference.cluster import vote
 from pointsense.inference.decode import Found
+from pointsense.inference.device import autocast
 from pointsense.inference.tiles import Tile, tiles
 from pointsense.model.config import Config
 from pointsense.model.network import PatchNetwork
@@ -47,7 +48,8 @@ def predict_patches(network: PatchNetwork, image: Tensor, config: Config, device
     points, axes, weights = [np.zeros((0, 2))], [np.zeros(0, int)], [np.zeros(0)]
     for first in range(0, len(plan), BATCH):
         reads = plan[first : first + BATCH]
-        codes = network(torch.cat([read.read(image) for read in reads]).to(device)).codes
+        with autocast(device, config.precision):
+            codes = network(torch.cat([read.read(image) for read in reads]).to(device)).codes
         found = decode_patches(network.code, codes, config)
         patch = found.patch.cpu().numpy()
         for k, read in enumerate(reads):

@@ -68,6 +68,7 @@ class Record:
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 **self.about,
                 "device": str(self.detector.device),
+                "precision": self.detector.precision,
                 "views": self.detector.config.views,
                 "images": self.rows,
             },

@@ -60,5 +60,5 @@ def judge(
             torch.rot90(crops.flip(3) if view >= 4 else crops, view % 4, (2, 3)) for view in range(views)
         ]
         each = [look(one.contiguous(memory_format=torch.channels_last)).sigmoid() for one in turned]
-        chances.append(torch.stack(each).float().mean(0).cpu().numpy().astype(float))
+        chances.append(torch.stack(each).mean(0).cpu().numpy().astype(float))
     return np.concatenate(chances)

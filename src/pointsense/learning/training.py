@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pointsense.errors import UsageError
-from pointsense.inference.device import pick_device
+from pointsense.inference.device import pick_device, pick_precision
 from pointsense.learning.checkpoint import optimizer_tensors, restore_optimizer
 from pointsense.learning.crops import Crops, Field
 from pointsense.learning.frozen import FrozenFeatures
@@ -184,18 +184,7 @@ def schedule(step: int, progress: float) -> float:
 
 def make_fabric(config: Config, device: str) -> tuple[Fabric, str]:
     """What runs a training on the device of a name, see `pick_device`, and the precision that it computes in."""
-    where, precision = pick_device(device), pick_precision(config, device)
+    where = pick_device(device)
+    precision: Any = pick_precision(config.precision, where)
     devices = [where.index] if where.index else 1
     return Fabric(accelerator=where.type, devices=devices, precision=precision), precision
-
-
-def pick_precision(config: Config, device: str) -> Any:
-    """Fabric's name of the precision: as configured, else half precision where the device computes it fast."""
-    if config.precision != "auto":
-        return config.precision
-    kind = pick_device(device).type
-    if kind == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    if kind == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "bf16-mixed"
-    return "32-true"

@@ -127,7 +127,7 @@ class Config(BaseModel):
         0.3, ge=0, le=1, description="share of crops of fluorescence with another one laid over them (random)"
     )
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
-        "auto", description="of training; auto: half where the device is fast at it"
+        "auto", description="of the networks' arithmetic; auto: half where the device is fast at it"
     )
     views: Literal[1, 2, 4, 8] = Field(
         2, description="rotations and flips averaged in prediction (projection)"

@@ -99,10 +99,13 @@ class ProjectionNetwork(nn.Module):
         self.decoder = Decoder(self.backbone.strides, self.backbone.widths, config.stride, config.width)
         self.head = ProjectionHead(self.decoder.width, classes, heatmap=config.target == "heatmap")
 
-    def forward(self, image: Tensor) -> Output:
+    def mass(self, image: Tensor) -> Tensor:
+        """Image (B, C, H, W) to mass maps (B, K, H / stride, W / stride)."""
         features = self.backbone(self.normalise(image))  # strides 2, 4, 8, 16
-        mass = self.head(self.decoder(features))  # (B, K, H / stride, W / stride)
-        mass = mass.flatten(0, 1)[:, None]  # (B * K, 1, H / stride, W / stride)
+        return self.head(self.decoder(features))
+
+    def forward(self, image: Tensor) -> Output:
+        mass = self.mass(image).flatten(0, 1)[:, None]  # (B * K, 1, H / stride, W / stride)
         codes = self.code.measure(mass)  # (B * K, L * m, I, J): x = Phi h
         return Output(codes, mass.sum((1, 2, 3)), mass)
 

@@ -40,4 +40,8 @@ class SecondLook(nn.Module):
         offset = (torch.arange(side, device=features.device) - (side - 1) / 2) / (CENTRE * side)
         bell = torch.exp(-0.5 * offset.square())
         weight = torch.outer(bell, bell) / bell.sum() ** 2
-        return self.out(torch.cat([(features * weight).sum((2, 3)), features.amax((2, 3))], dim=1))
+        pooled = torch.cat([(features * weight).sum((2, 3)), features.amax((2, 3))], dim=1)
+        with torch.autocast(
+            pooled.device.type, enabled=False
+        ):  # half precision would make equals of near scores
+            return self.out(pooled)
