@@ -419,8 +419,8 @@ class Detector:
         views : {1, 2, 4, 8}, optional
             Rotations and flips that predictions are averaged over, in place of the model's own.
         precision : {"auto", "32-true", "bf16-mixed", "16-mixed"}, optional
-            Of the networks' arithmetic, in place of the model's own; points of "32-true" are the same on all machines,
-            those of "auto", half precision where the device is fast at it, nearly so.
+            Of the networks' arithmetic, in place of the model's own; points of "32-true" hardly depend on the machine,
+            those of "auto", half precision where the device is fast at it, a little more.
 
         Raises
         ------
