@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from real_data import result_name
 from tasks import FAMILIES, TASKS
 
 MISSING = "missing"
-BASELINE = "heatmap"
+BASELINE, PAPERS_BASELINE = "heatmap", "cnncs-repaired"
+BESIDE = ("code", "code-look0", "faster-rcnn")
+"""What the paper's systems are shown beside."""
+
 DRAWS = 1000
 
 Result = dict[str, Any]
@@ -36,7 +39,9 @@ def read_results(folder: Path) -> dict[Cell, Result]:
 def render(results: dict[Cell, Result]) -> str:
     """The tables, as Markdown."""
     parts = [
-        ("Scores on the `val` images", scores_table(results)),
+        ("Scores on the `val` images", scores_table(results, is_own) + f"\n\n{notes()}"),
+        ("The same trainings read otherwise", scores_table(results, is_reading)),
+        ("The paper's systems", scores_table(results, is_of_the_paper, PAPERS_BASELINE)),
         ("One choice changed", ablation_table(results)),
         ("The same codes read by three decoders", decoders_table(results)),
     ]
@@ -74,13 +79,34 @@ def wanted(name: str, method: Method, family: str, results: dict[Cell, Result]) 
     return sorted(asked | {cell for cell in results if cell[0] in FAMILIES[family] and cell[1] == name})
 
 
-def scores_table(results: dict[Cell, Result]) -> str:
-    """Mean F1 of each method on each family over folds and seeds, beside the heat map's on the same images."""
-    header = ("set", "method", "trainings", "radius px", "F1", "seeds", "to the heat map [95%]")
+def is_own(name: str, method: Method) -> bool:
+    """Whether a method has trainings of its own, and is none of the paper's."""
+    return not method.trained_as and not method.preset
+
+
+def is_reading(name: str, method: Method) -> bool:
+    """Whether a method is another way to predict with trained models."""
+    return bool(method.trained_as)
+
+
+def is_of_the_paper(name: str, method: Method) -> bool:
+    """Whether a method is one of the paper's systems, or shown beside them."""
+    return bool(method.preset) or name in BESIDE
+
+
+def scores_table(
+    results: dict[Cell, Result], belongs: Callable[[str, Method], bool], baseline: str = BASELINE
+) -> str:
+    """Mean F1 of some methods on each family over folds and seeds, beside a baseline's on the same images."""
+    header = ("set", "method", "trainings", "radius px", "F1", "seeds", f"to {METHODS[baseline].title} [95%]")
     header += ("precision", "recall", "error px", "count MAE")
     rows = []
     for family in FAMILIES:
+        if baseline not in methods_of(family, results):
+            continue
         for name, method in methods_of(family, results).items():
+            if not belongs(name, method):
+                continue
             cells = wanted(name, method, family, results)
             there = [results[cell] for cell in cells if cell in results]
             trainings = f"{len(there)} of {len(cells)}"
@@ -93,16 +119,22 @@ def scores_table(results: dict[Cell, Result]) -> str:
             for radius, scores in by_radius(there).items():
                 main = radius == f"{there[0]['radius_px']:g}"
                 # What is read otherwise is compared with the heat map read in the same way.
-                baseline = name.replace("code", BASELINE) if name.startswith("code-") else BASELINE
-                difference = difference_to(name, cells, results, baseline) if main else ""
+                alike = name.replace("code", BASELINE) if name.startswith("code-") else BASELINE
+                beside = alike if baseline == BASELINE else baseline
+                difference = difference_to(name, cells, results, beside) if main else ""
                 rows.append(
                     (family, method.title + fold, trainings, radius, *scores_cells(scores, there, difference))
                 )
-    notes = [
+    return markdown(header, rows)
+
+
+def notes() -> str:
+    """Where each family's `val` images come from, a line each."""
+    lines = [
         f"- {name}: split by {task.split}" + f"; {task.note}" * bool(task.note)
         for name, task in ((family, TASKS[tasks[0]]) for family, tasks in FAMILIES.items())
     ]
-    return "\n".join([markdown(header, rows), "", *notes])
+    return "\n".join(lines)
 
 
 def ablation_table(results: dict[Cell, Result]) -> str:
