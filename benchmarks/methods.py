@@ -87,6 +87,9 @@ REPAIRS: dict[str, Any] = {
 REPAIRED: dict[str, Any] = LITERAL | REPAIRS
 PAPER = ("icpr2012", "mitos14_half")
 
+ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
+"""Families with images of their own."""
+
 DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
 
 ABLATED = {"vgg_cells": "overlay0", "crchisto": "code", "icpr2012-fold0": "code-look0", "dsb2018": "code"}
@@ -141,7 +144,7 @@ METHODS = {
         settings=WEIGHTS | {"backbone": "mobilenetv2_100"},
     ),
     "log": Method("LoG", peer="log"),
-    "spotiflow": Method("Spotiflow", peer="spotiflow", first_fold=True),
+    "spotiflow": Method("Spotiflow", peer="spotiflow", families=ONE_OF_EACH, first_fold=True),
     "cnncs": Method("CNNCS", "cnncs", LITERAL, families=PAPER, first_fold=True),
     "ecnncs-1": Method("ECNNCS-1", "ecnncs-1", LITERAL, families=PAPER, first_fold=True),
     "ecnncs-2": Method("ECNNCS-2", "ecnncs-2", LITERAL, families=PAPER, first_fold=True),
