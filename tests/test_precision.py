@@ -12,6 +12,9 @@ from pointsense.images import read_image
 from pointsense.inference import device
 from pointsense.inference.detector import Detector
 from pointsense.inference.device import autocast, pick_precision
+from pointsense.model.config import override
+from pointsense.model.presets import fitted_to, preset
+from pointsense.model.second_look import SecondLook
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
@@ -59,3 +62,12 @@ def test_points_are_nearly_the_same(cells, run):
     assert report.overall.true_positives > 20
     assert report.overall.f1 > 0.95
     assert not same
+
+
+def test_chances_are_not_rounded():
+    config = override(fitted_to(preset("pointsense"), 6.0), {"look": 32, "width": 8})
+    look = SecondLook(config, 3, 1, load=False).eval()
+    with torch.no_grad(), autocast(CPU, "bf16-mixed"):
+        logits = look(torch.rand(4, 3, 32, 32))
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -37,10 +39,10 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bf16-mixed" if device.type == "cpu" and _fast_at_half() else "32-true"
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Where networks compute in the precision of a name, see `pick_precision`."""
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(pick_precision(precision, device))
-    return torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None)
+    return torch.autocast(device.type, dtype=half) if half else nullcontext()
 
 
 def _fast_at_half() -> bool:
