@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pointsense.inference.decode import smoothed, to_pixels
+from pointsense.inference.device import autocast
 from pointsense.inference.off_grid import local_maxima
 from pointsense.inference.tiles import Tile, tiles
 from pointsense.learning.crops import Alarm, Field
@@ -85,7 +86,9 @@ def _peaks(
     H, W = image.shape[1:]
     for tile in tiles(H, W, core=CORE, halo=HALO, step=ALIGNMENT, fill=ALIGNMENT):
         part = tile.read(image).to(device, memory_format=torch.channels_last)
-        for mass in network(part).mass[:, 0]:
+        with autocast(device, config.precision):
+            maps = network.mass(part)[0]
+        for mass in maps:
             peaks, values = _tile_peaks(mass, tile, config, floor)
             places.append(peaks)
             heights.append(values)
