@@ -164,6 +164,7 @@ def run_ours(
         kind.threshold,
         {
             "hardware": hardware(str(detector.device)),
+            "precision": detector.precision,
             "training": {key: metrics[key] for key in ("seconds", "steps", "parameters")}
             | {key: selection[key] for key in ("f1", "best_step")}
             | {"selection_images": len(selection["images"])}

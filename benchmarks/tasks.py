@@ -101,7 +101,10 @@ TASKS = {
     ),
     **{f"icpr2012-fold{fold}": dataclasses.replace(ICPR, val_fold=fold) for fold in range(4)},
     "icpr2012-A04": dataclasses.replace(
-        ICPR, split_file=None, note="a slide never seen, but by who chose the settings"
+        ICPR,
+        objects="the same, slide A04 held out",
+        split_file=None,
+        note="a slide never seen, but by who chose the settings",
     ),
     "mitos14_half": Task(
         "mitos14_half",

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,22 @@ def test_the_table_compares_with_the_heat_map_on_the_same_images(real_data, tabl
     assert "[+" not in tables.render(tables.read_results(folder))
 
 
+def test_each_method_is_in_one_table(tables):
+    kinds = (tables.is_own, tables.is_reading, tables.is_of_the_paper)
+    for name, method in tables.METHODS.items():
+        assert sum(kind(name, method) for kind in kinds) == 1 + (name in tables.BESIDE)
+
+
+def test_the_papers_systems_are_compared_with_cnncs(real_data, tables, tmp_path):
+    ours, theirs = (result("mitos14_half", method=name) for name in ("code", "cnncs-repaired"))
+    theirs["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
+    page = tables.render(tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
+    own, papers = page.split("### The paper's systems")
+    assert "| mitos14_half | pointsense | 1 of 3 | 5 | 0.970 | one |  |" in own
+    assert "| mitos14_half | pointsense | 1 of 3 | 5 | 0.970 | one | +0.200 [" in papers
+    assert "CNNCS" not in own
+
+
 def test_another_reading_is_compared_with_the_heat_map_read_alike(real_data, tables, tmp_path):
     ours, theirs = (result("mitos14_half", method=f"{name}-look0") for name in ("code", "heatmap"))
     theirs["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
@@ -305,6 +322,15 @@ def test_tiling_smoke_run_finds_the_same_points(real_data, capsys):
     assert tiling.main(["--smoke"]) == 0
     assert "of them alike" in capsys.readouterr().out
     assert tiling.main([]) == 2
+
+
+def test_precision_smoke_run_compares_both(real_data, capsys, monkeypatch):
+    monkeypatch.delenv("POINTSENSE_DATA", raising=False)
+    precision = __import__("precision")
+    assert precision.main(["--smoke"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"synthetic: F1 0\.[1-9].* in half precision, .* of the points within 0\.5 px", told)
+    assert precision.main([]) == 2
 
 
 def test_speed_smoke_run_tells_ratios(real_data, capsys, monkeypatch):

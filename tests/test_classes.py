@@ -302,7 +302,7 @@ def test_a_model_is_found_by_its_name_or_its_folder(run, monkeypatch, tmp_path):
 def test_weights_in_half_precision_change_little(run, tmp_path):
     whole = Detector.load(run, device="cpu", precision="32-true")
     whole.save(tmp_path, half=True)
-    half = Detector.load(tmp_path, device="cpu")
+    half = Detector.load(tmp_path, device="cpu", precision="32-true")
     image = spots(np.random.default_rng(7))[0]
     np.testing.assert_allclose(half.predict(image).points, whole.predict(image).points, atol=0.1)
     assert (tmp_path / "model.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size

@@ -106,7 +106,7 @@ def test_a_model_keeps_its_second_look(cells, tmp_path):
         more.predict(image, threshold=0.0).scores, np.sqrt(alone.scores) * chances, rtol=1e-5
     )
     detector.save(tmp_path / "b")
-    again = Detector.load(tmp_path / "b", device="cpu").predict(image, threshold=0.0)
+    again = Detector.load(tmp_path / "b", device="cpu", precision="32-true").predict(image, threshold=0.0)
     np.testing.assert_array_equal(again.scores, found.scores)
 
 

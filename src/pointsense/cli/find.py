@@ -207,6 +207,8 @@ def evaluate(
     console = Console()
     console.width = max(console.width, 100)
     what = {"data": str(data), "split": split, "source": str(model or predictions), "version": __version__}
+    if model is not None:
+        what["precision"] = detector.precision
     scores, parts = {}, []
     for name, (reach, _) in radii.items():
         of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)

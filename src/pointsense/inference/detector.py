@@ -63,7 +63,8 @@ class Detector:
     look : SecondLook or None
         Judges the candidates again, where there is one.
     final : bool
-        Whether the weights stay as they are, so that faster copies of the networks may run in their place.
+        Whether the weights stay as they are, so that faster copies of the networks may run in their place; in half
+        precision these round a little otherwise.
     """
 
     network: Network = field(repr=False)
@@ -416,6 +417,7 @@ class Detector:
         ----------
         folder : path, or name of a bundled model
         device : str
+            See `pick_device`. What follows is kept where the detector is saved.
         views : {1, 2, 4, 8}, optional
             Rotations and flips that predictions are averaged over, in place of the model's own.
         precision : {"auto", "32-true", "bf16-mixed", "16-mixed"}, optional

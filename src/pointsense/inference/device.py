@@ -10,6 +10,9 @@ import torch
 
 from pointsense.errors import UsageError
 
+BFLOAT16 = (8, 0)
+"""Compute capability from which on GPUs have instructions for bfloat16."""
+
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device of a name: auto, cpu, cuda, cuda:N, mps.
@@ -31,12 +34,24 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Fabric's name of a precision: as given, else ("auto") half precision where the device computes it fast."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    return "bf16-mixed" if device.type == "cpu" and _fast_at_half() else "32-true"
+    """Fabric's name of a precision: as given, else ("auto") half precision where the device computes it fast.
+
+    On a CPU half precision is bfloat16, also where float16 is asked for, as Fabric has it in training.
+
+    Raises
+    ------
+    UsageError
+        If the device does not compute in half precision and is told to.
+    """
+    if name == "auto":
+        if device.type == "cuda":
+            return "bf16-mixed" if torch.cuda.get_device_capability(device) >= BFLOAT16 else "16-mixed"
+        return "bf16-mixed" if device.type == "cpu" and _fast_at_half() else "32-true"
+    if name != "32-true" and not torch.amp.is_autocast_available(device.type):
+        raise UsageError(
+            f"the device '{device}' does not compute in half precision; use precision 32-true or auto"
+        )
+    return "bf16-mixed" if (name, device.type) == ("16-mixed", "cpu") else name
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -46,8 +61,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 def _fast_at_half() -> bool:
-    """Whether the processor has instructions for bfloat16: oneDNN supports it without them, too, but slowly."""
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    """Whether the processor has instructions for bfloat16: oneDNN computes with it without them, too, but slowly."""
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
-    has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return platform.machine().lower() not in ("x86_64", "amd64") or has_instructions()
