@@ -102,7 +102,7 @@ TASKS = {
     **{f"icpr2012-fold{fold}": dataclasses.replace(ICPR, val_fold=fold) for fold in range(4)},
     "icpr2012-A04": dataclasses.replace(
         ICPR,
-        objects="the same, slide A04 held out",
+        objects="mitoses, one slide held out",
         split_file=None,
         note="a slide never seen, but by who chose the settings",
     ),
