@@ -69,6 +69,7 @@ _NUCLEI: dict[str, Any] = _PRETRAINED | {
     "steps": 2500,
     "learning_rate": 2e-3,
     "backbone_learning_rate": 6e-4,
+    "views": 4,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
