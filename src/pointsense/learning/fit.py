@@ -174,6 +174,7 @@ def train(
     training.averaged.load_state_dict(course.best)
     if config.look:
         detector.look = _second_look(course, fit_samples, names, time_limit)
+    detector.final = True  # readings and thresholds are those of what will predict, in its precision
     chosen = selection.settle(detector)
     each = {
         kind.name: _selection_metrics(one, kind) for one, kind in zip(chosen, detector.classes, strict=True)
