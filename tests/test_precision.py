@@ -98,10 +98,11 @@ def test_all_networks_compute_in_it(name, precision, cells):
     contract, kinds = InputContract.from_images([image]), (PointClass("", 6.0, threshold=0.0),)
     network = build_network(config, contract.channels, load=False)
     look = SecondLook(config, contract.channels, 1, load=False) if config.look else None
-    halves = []
+    detector, halves = Detector(network, config, contract, kinds, look=look), []
+    if look is not None:
+        _ = detector.halo  # is found by a run of the network in float32
     for part in filter(None, (network.head, look and look.mix)):
         part.register_forward_hook(lambda *_: halves.append(torch.is_autocast_enabled("cpu")))
-    detector = Detector(network, config, contract, kinds, look=look)
     detector.predict(image)
     assert set(halves) == {precision == "bf16-mixed"}
     if look is not None:
