@@ -24,8 +24,8 @@ from decoders import PROTOCOL
 from pointsense.evaluation import Case, evaluate, match
 from pointsense.images import read_image
 from pointsense.writing import write_json
-from provenance import ROOT, hardware, versions
-from tasks import SMOKE, data_folder, select_tasks
+from provenance import hardware, versions
+from tasks import SMOKE, data_folder, select_tasks, trained_models_parser
 from tiling import WITHIN, smoke_run
 
 if TYPE_CHECKING:
@@ -83,15 +83,7 @@ def models(asked: argparse.Namespace) -> Iterator[tuple[Path, list[Sample], floa
 @in_one_sentence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare the models of the tasks that are named; 0, or the exit code of what went wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("sets", nargs="*", metavar="SET")
-    parser.add_argument("--data", type=Path, help="folder of the sets [POINTSENSE_DATA]")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the trained models")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "precision.json")
-    parser.add_argument("--smoke", action="store_true")
-    asked = parser.parse_args(arguments)
+    asked = trained_models_parser(__doc__, "precision.json").parse_args(arguments)
     if asked.smoke:
         from pointsense.datasets import load_dataset
 

@@ -102,9 +102,10 @@ def scores_table(
     header += ("precision", "recall", "error px", "count MAE")
     rows = []
     for family in FAMILIES:
-        if baseline not in methods_of(family, results):
+        methods = methods_of(family, results)
+        if baseline not in methods:
             continue
-        for name, method in methods_of(family, results).items():
+        for name, method in methods.items():
             if not belongs(name, method):
                 continue
             cells = wanted(name, method, family, results)
@@ -118,9 +119,10 @@ def scores_table(
             )
             for radius, scores in by_radius(there).items():
                 main = radius == f"{there[0]['radius_px']:g}"
-                # What is read otherwise is compared with the heat map read in the same way.
-                alike = name.replace("code", BASELINE) if name.startswith("code-") else BASELINE
-                beside = alike if baseline == BASELINE else baseline
+                beside = baseline
+                if baseline == BASELINE and name.startswith("code-"):
+                    # What is read otherwise is compared with the heat map read in the same way.
+                    beside = name.replace("code", BASELINE)
                 difference = difference_to(name, cells, results, beside) if main else ""
                 rows.append(
                     (family, method.title + fold, trainings, radius, *scores_cells(scores, there, difference))

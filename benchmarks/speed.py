@@ -14,7 +14,6 @@ are in working px before. Reading files is left out for all.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import sys
 import time
@@ -35,8 +34,8 @@ from pointsense.inference.device import autocast
 from pointsense.model.config import override
 from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json
-from provenance import ROOT, hardware, versions
-from tasks import TASKS, configured, data_folder, select_tasks
+from provenance import hardware, versions
+from tasks import configured, data_folder, select_tasks, trained_models_parser
 
 IMAGES, REPEATS = 3, 3
 FULL = "32-true"
@@ -156,15 +155,7 @@ def smoke() -> int:
 @in_one_sentence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the tasks that are named; 0, or the exit code of what went wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("sets", nargs="*", metavar="SET", help=", ".join(TASKS))
-    parser.add_argument("--data", type=Path, help="folder of the sets [POINTSENSE_DATA]")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the trained models")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "speed.json")
-    parser.add_argument("--smoke", action="store_true")
-    asked = parser.parse_args(arguments)
+    asked = trained_models_parser(__doc__, "speed.json").parse_args(arguments)
     if asked.smoke:
         return smoke()
     data = data_folder(asked.data)
@@ -181,12 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         detector = Detector.load(asked.runs / name, device="cpu")
         images = [read_image(sample.path) for sample in task.load(data).val[:IMAGES]]
         side = max(images[0].shape[:2])
+        fewer = f"Faster R-CNN, MobileNetV2, {PROPOSALS:,} proposals"
         predictors: dict[str, Predict] = {
             "pointsense": detector.predict,
             "Faster R-CNN, MobileNetV2": faster_rcnn(detector, task.box, data),
-            f"Faster R-CNN, MobileNetV2, {PROPOSALS:,} proposals": faster_rcnn(
-                detector, task.box, data, PROPOSALS
-            ),
+            fewer: faster_rcnn(detector, task.box, data, PROPOSALS),
             "fasterrcnn_resnet50_fpn": resnet50(),
             "fasterrcnn_resnet50_fpn, images as large as they are": resnet50(min_size=side, max_size=side),
         }
@@ -194,8 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             predictors["pointsense, one view"] = changed(detector, views=1).predict
         if detector.precision != FULL:
             predictors["pointsense, float32"] = changed(detector, precision=FULL).predict
-            name_of_fewer = f"Faster R-CNN, MobileNetV2, {PROPOSALS:,} proposals"
-            predictors[f"{name_of_fewer}, half precision"] = in_half(predictors[name_of_fewer], detector)
+            predictors[f"{fewer}, half precision"] = in_half(predictors[fewer], detector)
         with spotiflow(detector, asked.runs / f"{name}-spotiflow", images) as more:
             seconds = measure(predictors | more, images)
         result["seconds_per_image"][name] = seconds

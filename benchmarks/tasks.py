@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pointsense.datasets.synthetic import RADIUS_PX
 from pointsense.errors import UsageError
 from pointsense.model.config import Config, override
 from pointsense.model.presets import preset
+from provenance import ROOT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +132,19 @@ SMOKE = Task(
     box=2 * RADIUS_PX,
     settings={"steps": 6, "batch": 2, "patch": 64, "width": 8, "checks": 1},
 )
+
+
+def trained_models_parser(description: str | None, out: str) -> argparse.ArgumentParser:
+    """The command line of what reads models that real_data.py trained, and writes the file `out` of the results."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sets", nargs="*", metavar="SET", help=", ".join(TASKS))
+    parser.add_argument("--data", type=Path, help="folder of the sets [POINTSENSE_DATA]")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the trained models")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / out)
+    parser.add_argument("--smoke", action="store_true")
+    return parser
 
 
 def data_folder(given: Path | None) -> Path:

@@ -114,6 +114,7 @@ class Detector:
     def halo(self) -> int:
         """Working px around a core that can change what is found in it."""
         if self._halo is None:
+            assert isinstance(self.network, ProjectionNetwork)
             try:
                 radius = receptive_radius(self.network, self.contract.channels, self.step)
             except ValueError:
@@ -213,11 +214,16 @@ class Detector:
 
     def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (K, L * m, I, J) and mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
+        assert isinstance(self.network, ProjectionNetwork)
+        mass = self.mass(image)
+        return self.network.code.measure(mass[:, None]), mass
+
+    def mass(self, image: Tensor) -> Tensor:
+        """The mass maps alone."""
         network, _ = self.running
         assert isinstance(network, ProjectionNetwork)
         with autocast(self.device, self.precision):
-            mass = average_mass(network, image[None].to(self.device), self.config.views)
-        return network.code.measure(mass[:, None]), mass
+            return average_mass(network, image[None].to(self.device), self.config.views)
 
     @torch.no_grad()
     def predict(
@@ -316,7 +322,7 @@ class Detector:
         """Mass maps of the tiles of a prepared image (C, H, W), with a margin around each core."""
         return map_tiles(
             image,
-            lambda tile: self.map(tile)[1],
+            self.mass,
             core=core,
             halo=self.halo,
             margin=self.margin,

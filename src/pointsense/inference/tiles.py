@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pointsense.model.network import ProjectionNetwork
+
 SEAM = 0.5
 """Working px around a core's border within which two tiles may both, or neither, claim a point."""
 
@@ -98,8 +100,8 @@ def without_seam_doubles(
     return keep
 
 
-def receptive_radius(network: torch.nn.Module, channels: int, step: int) -> int:
-    """How far, in px, a pixel can change the mass map of a `ProjectionNetwork`.
+def receptive_radius(network: ProjectionNetwork, channels: int, step: int) -> int:
+    """How far, in px, a pixel can change the mass map.
 
     One pixel is made NaN, which spreads through convolutions, pooling and interpolation as far as information
     does; the answer includes what lies between a cell and its pixels.
@@ -116,7 +118,7 @@ def receptive_radius(network: torch.nn.Module, channels: int, step: int) -> int:
         image = torch.zeros(1, channels, side, side, device=next(network.parameters()).device)
         image[..., side // 2, side // 2] = torch.nan
         with torch.no_grad():
-            mass = network(image).mass
+            mass = network.mass(image)
         # NaN also survives comparisons that a rectifier makes, so that each cell it reaches shows it.
         reached = mass[0, 0].isnan().nonzero().float()
         cell = side / mass.shape[-1]
