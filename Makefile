@@ -21,7 +21,7 @@ lint: $(SETUP)
 $(SETUP): pyproject.toml
 	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev,fast]'
+	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:

@@ -478,7 +478,7 @@ class TestBackends:
     def test_without_a_place_to_keep_it_it_compiles_all_the_same(self, monkeypatch):
         import numba
 
-        from pointsense.recovery.compiled import pivots
+        from pointsense.recovery.compiled import compiler
 
         plain = numba.njit
 
@@ -497,7 +497,7 @@ class TestBackends:
         def double(number):
             return 2 * number
 
-        assert pivots._compiler()(double)(3) == 6
+        assert compiler._compiler()(double)(3) == 6
 
 
 class TestNoise:

@@ -85,7 +85,7 @@ def lasso(
     weights : Tensor, (n,), optional
         Weights above 0 of the columns: the penalty is ``lam sum_i weights_i |a_i|``.
     backend : {"auto", "compiled", "torch"}
-        Of the exact methods. "auto": compiled (extra `fast`) for tensors on the CPU, batches of torch otherwise.
+        Of the exact methods. "auto": compiled by numba for tensors on the CPU, batches of torch otherwise.
 
     Returns
     -------

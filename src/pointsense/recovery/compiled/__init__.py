@@ -1,4 +1,4 @@
-"""Solvers and gradients compiled by numba (extra `fast`), for the CPU. Nothing here imports numba before use."""
+"""Solvers and gradients compiled by numba, for the CPU. Nothing here imports numba before use."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from .compiler import compiled
 from .pivots import (
     AT_LOWER,
     AT_UPPER,
     AT_ZERO,
     append,
-    compiled,
     correlate,
     is_dependent,
     largest,

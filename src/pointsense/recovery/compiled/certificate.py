@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .pivots import AT_LOWER, AT_UPPER, compiled, largest
+from .compiler import compiled
+from .pivots import AT_LOWER, AT_UPPER, largest
 
 
 @compiled

@@ -12,12 +12,12 @@ from __future__ import annotations
 import numpy as np
 
 from .active_set import active_set
+from .compiler import compiled
 from .pivots import (
     AT_LOWER,
     AT_UPPER,
     AT_ZERO,
     append,
-    compiled,
     correlate,
     is_dependent,
     multiply,

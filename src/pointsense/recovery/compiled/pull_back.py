@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .pivots import allocating, compiled
+from .compiler import allocating, compiled
 
 SINGULAR = 1e-12  # Cholesky pivots below this fraction of the largest diagonal entry count as zero
 

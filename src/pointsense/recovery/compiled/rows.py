@@ -6,14 +6,13 @@ import numpy as np
 
 from .active_set import active_set
 from .certificate import relative_gap
+from .compiler import allocating, compiled
 from .homotopy import homotopy
 from .pivots import (
     AT_LOWER,
     AT_UPPER,
     AT_ZERO,
-    allocating,
     append,
-    compiled,
     correlate,
     is_dependent,
     largest,

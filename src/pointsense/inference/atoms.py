@@ -1,0 +1,77 @@
+"""Atoms, points with masses, and what they leave unexplained of the codes of one image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pointsense.encoding import ProjectionCode
+from pointsense.model.classes import Reading
+from pointsense.recovery import compiled
+
+
+class Atoms:
+    """The codes x of one image, compared with those of atoms (K, 2) of masses (K,), in cells of the mass map.
+
+    Attributes
+    ----------
+    energy : float
+        |phi(p)|^2 of an atom of unit mass, on average.
+    stiffness : float
+        Curvature of 1/2 |x - phi(p)|^2 in a coordinate of the atom that explains x.
+    extent : Tensor, (2,)
+        Cells that the windows cover, in y and x.
+    """
+
+    def __init__(self, code: ProjectionCode, codes: Tensor, reading: Reading):
+        self.code = code
+        self.lattice = (codes.shape[1], codes.shape[2])
+        # (windows, L, m), contiguous: strides would make products slow.
+        self.x = code.per_axis(codes[None])[0].contiguous()
+        self.D = code.blurred(reading.blur)
+        self.back_projected, self.gram = self.x @ self.D, self.D.T @ self.D
+        self.kernel = code.kernel_of(reading.blur)
+        self.extent = torch.tensor([n * code.hop - code.margin for n in self.lattice], device=codes.device)
+        column = self.D.square().sum(0)
+        slope = (self.D[:, 1:] - self.D[:, :-1]).square().sum(0)
+        middle = slice(code.bins // 4, -code.bins // 4)
+        energy = code.axes * (code.window / (2 * code.hop)) ** 2  # squared tapers, summed over windows
+        self.energy = float(column[middle].mean() * energy)
+        self.stiffness = float(slope[middle].mean() * energy / 2)  # an axis sees one of two coordinates
+
+    def signals(self, p: Tensor, mass: Tensor) -> Tensor:
+        """Tapered mass of the atoms on each axis of each window, (windows, L, n)."""
+        return self.code.signals(p, mass, self.lattice)
+
+    def residual(self, p: Tensor, mass: Tensor) -> Tensor:
+        """x - sum_k mass_k phi(p_k), (windows, L, m)."""
+        return self.x - self.signals(p, mass) @ self.D.T
+
+    def correlate(self, p: Tensor, mass: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the residual r: <phi_l(p), r> (K, L), its derivative along the axis (K, L), its whole gradient (K, 2)."""
+        at = self.code.footprint(p, self.lattice)
+        signal = self._back_projected_residual(self.code.signals_at(at, mass, self.lattice)).flatten()
+        low, along = signal[at.index], signal[at.index + 1] - signal[at.index]
+        value = low + along * at.share
+        weight = at.weight[..., None]
+        each, each_along = (value * weight).sum(1), (along * weight).sum(1)
+        gradient = each_along @ self.code.directions + (value.sum(-1)[..., None] * at.slope).sum(1)
+        return each, each_along, gradient
+
+    def certificate(self, residual: Tensor) -> Tensor:
+        """The mass that one atom at each cell would take from the residual, (H, W)."""
+        maps = residual.permute(1, 2, 0).reshape(1, self.code.numbers, *self.lattice)
+        return self.code.back_project(maps, self.kernel)[0, 0] / self.energy
+
+    def _back_projected_residual(self, signals: Tensor) -> Tensor:
+        """D^T (x - D signals), (windows, L, n)."""
+        return self.back_projected - signals @ self.gram
+
+
+def atoms_of(code: ProjectionCode, codes: Tensor, reading: Reading) -> Atoms:
+    """What compares the codes (L * m, I, J) of an image with those of atoms: compiled on the CPU, if numba is there."""
+    if codes.device.type == "cpu" and compiled.installed():
+        from pointsense.inference.compiled_atoms import CompiledAtoms
+
+        return CompiledAtoms(code, codes, reading)
+    return Atoms(code, codes, reading)

@@ -1,0 +1,86 @@
+"""Atoms one after the other, compiled by numba: the CPU spends most of a dense image's time here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pointsense.inference.atoms import Atoms
+from pointsense.recovery.compiled.compiler import allocating
+
+
+class CompiledAtoms(Atoms):
+    """`Atoms` on the CPU, in float32."""
+
+    def signals(self, p: Tensor, mass: Tensor) -> Tensor:
+        signals = torch.zeros_like(self.back_projected)
+        _add_signals(*self._geometry(p), mass.numpy(), signals.numpy())
+        return signals
+
+    def correlate(self, p: Tensor, mass: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        left = self._back_projected_residual(self.signals(p, mass))
+        each, each_along = p.new_empty(2, len(p), self.code.axes)
+        gradient = torch.empty_like(p)
+        _correlate(*self._geometry(p), left.numpy(), each.numpy(), each_along.numpy(), gradient.numpy())
+        return each, each_along, gradient
+
+    def _geometry(self, p: Tensor) -> tuple[Any, ...]:
+        code = self.code
+        return p.numpy(), code.directions.numpy(), self.lattice, code.window, code.hop
+
+
+@allocating
+def _add_signals(p, directions, lattice, window, hop, mass, signals):
+    """Add `mass` (K,) at `p` (K, 2) to `signals` (windows, L, n); `ProjectionCode.signals` without temporaries."""
+    axes, bins = signals.shape[1:]
+    turn, margin = math.pi / window, window - hop
+    for k in range(len(p)):
+        last_i, last_j = int((p[k, 0] + margin + 0.5) // hop), int((p[k, 1] + margin + 0.5) // hop)
+        for i in range(max(0, last_i - window // hop + 1), min(last_i, lattice[0] - 1) + 1):
+            y = p[k, 0] - (i * hop - margin + (window - 1) / 2)
+            row_weight = mass[k] * math.cos(turn * y)
+            for j in range(max(0, last_j - window // hop + 1), min(last_j, lattice[1] - 1) + 1):
+                x = p[k, 1] - (j * hop - margin + (window - 1) / 2)
+                weight = row_weight * math.cos(turn * x)
+                signal = signals[i * lattice[1] + j]
+                for axis in range(axes):
+                    position = y * directions[axis, 0] + x * directions[axis, 1] + (bins - 1) / 2
+                    low = min(max(int(position), 0), bins - 2)
+                    share = position - low
+                    signal[axis, low] += weight * (1 - share)
+                    signal[axis, low + 1] += weight * share
+
+
+@allocating
+def _correlate(p, directions, lattice, window, hop, residual, each, each_along, gradient):
+    """`Atoms.correlate` at `p` (K, 2) with D^T r (windows, L, n)."""
+    axes, bins = residual.shape[1:]
+    turn, margin = math.pi / window, window - hop
+    each[:], each_along[:] = 0, 0
+    for k in range(len(p)):
+        gradient_y = gradient_x = 0.0
+        last_i, last_j = int((p[k, 0] + margin + 0.5) // hop), int((p[k, 1] + margin + 0.5) // hop)
+        for i in range(max(0, last_i - window // hop + 1), min(last_i, lattice[0] - 1) + 1):
+            y = p[k, 0] - (i * hop - margin + (window - 1) / 2)
+            cos_y, sin_y = math.cos(turn * y), math.sin(turn * y)
+            for j in range(max(0, last_j - window // hop + 1), min(last_j, lattice[1] - 1) + 1):
+                x = p[k, 1] - (j * hop - margin + (window - 1) / 2)
+                cos_x, sin_x = math.cos(turn * x), math.sin(turn * x)
+                signal = residual[i * lattice[1] + j]
+                weight, total, total_y, total_x = cos_y * cos_x, 0.0, 0.0, 0.0
+                for axis in range(axes):
+                    position = y * directions[axis, 0] + x * directions[axis, 1] + (bins - 1) / 2
+                    low = min(max(int(position), 0), bins - 2)
+                    along = signal[axis, low + 1] - signal[axis, low]
+                    value = signal[axis, low] + (position - low) * along
+                    each[k, axis] += weight * value
+                    each_along[k, axis] += weight * along
+                    total += value
+                    total_y += along * directions[axis, 0]
+                    total_x += along * directions[axis, 1]
+                gradient_y += weight * total_y - turn * sin_y * cos_x * total
+                gradient_x += weight * total_x - turn * cos_y * sin_x * total
+        gradient[k, 0], gradient[k, 1] = gradient_y, gradient_x

@@ -1,0 +1,88 @@
+"""What atoms leave of the codes of an image: by torch, and compiled for the CPU."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pointsense.encoding import ProjectionCode
+from pointsense.inference.atoms import Atoms, atoms_of
+from pointsense.inference.compiled_atoms import CompiledAtoms
+from pointsense.inference.off_grid import highest, recover_measure
+from pointsense.model.classes import Reading
+from pointsense.recovery import compiled
+
+
+def random_case(kind, code, seed, count, side=(36, 50), blur=0.5):
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randn(code.numbers, *code.lattice(*side), generator=generator)
+    atoms = kind(code, codes, Reading(blur))
+    # Anywhere that the windows cover: recovery may push atoms beyond the map, up to here.
+    p = torch.rand(count, 2, generator=generator) * (atoms.extent - 0.01) - 0.499
+    return atoms, p, torch.rand(count, generator=generator)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    count=st.integers(0, 60),
+    shape=st.sampled_from([(24, 12, 8, 12), (24, 8, 5, 9), (16, 16, 4, 8)]),
+    blur=st.sampled_from([0.0, 1.5]),
+)
+@settings(max_examples=25, deadline=None)
+def test_compiled_atoms_are_those_of_torch(seed, count, shape, blur):
+    code = ProjectionCode(*shape)
+    plain, p, mass = random_case(Atoms, code, seed, count, blur=blur)
+    fast, _, _ = random_case(CompiledAtoms, code, seed, count, blur=blur)
+    torch.testing.assert_close(fast.signals(p, mass), plain.signals(p, mass), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fast.residual(p, mass), plain.residual(p, mass), atol=1e-5, rtol=1e-5)
+    for ours, theirs in zip(fast.correlate(p, mass), plain.correlate(p, mass), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [Atoms, CompiledAtoms])
+def test_correlations_are_the_derivatives_of_the_misfit(kind):
+    atoms, p, mass = random_case(kind, ProjectionCode(24, 12, 8, 12), 0, 12, blur=1.0)
+
+    def misfit(p, mass):
+        return 0.5 * atoms.residual(p, mass).double().square().sum().item()
+
+    each, _, gradient = atoms.correlate(p, mass)
+    step = 1e-2
+    for k in range(len(p)):
+        change = torch.zeros(len(p))
+        change[k] = step
+        by_mass = (misfit(p, mass + change) - misfit(p, mass - change)) / (2 * step)
+        assert -by_mass == pytest.approx(each[k].sum().item(), rel=2e-3, abs=2e-2)
+        for axis in range(2):
+            shift = torch.zeros_like(p)
+            shift[k, axis] = step
+            moved = (misfit(p + shift, mass) - misfit(p - shift, mass)) / (2 * step)
+            assert -moved == pytest.approx(mass[k].item() * gradient[k, axis].item(), rel=0.1, abs=0.1)
+
+
+def test_what_is_found_does_not_depend_on_what_computes_it(monkeypatch):
+    code = ProjectionCode(24, 12, 8, 12)
+    generator = np.random.default_rng(3)
+    points = torch.from_numpy(generator.uniform(2, 70, (40, 2))).float()
+    lattice = code.lattice(72, 72)
+    signal = code.signals(points, torch.ones(len(points)), lattice)
+    codes = (signal @ code.sensing_matrix.T).permute(1, 2, 0).reshape(code.numbers, *lattice)
+    assert isinstance(atoms_of(code, codes, Reading()), CompiledAtoms)
+    found = recover_measure(code, codes)
+    monkeypatch.setattr(compiled, "installed", lambda: False)
+    assert type(atoms_of(code, codes, Reading())) is Atoms
+    plain = recover_measure(code, codes)
+    assert len(found.positions) == len(plain.positions) > 30
+    torch.testing.assert_close(found.positions, plain.positions, atol=0.05, rtol=0)
+    torch.testing.assert_close(found.supported, plain.supported, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("radius", [1, 4])
+def test_the_highest_of_a_neighbourhood_is_what_pooling_finds(radius):
+    values = torch.randn(13, 7, generator=torch.Generator().manual_seed(0))
+    values[0, 0] = -math.inf
+    pooled = torch.nn.functional.max_pool2d(values[None, None], 2 * radius + 1, 1, radius)[0, 0]
+    assert torch.equal(highest(values, radius), pooled)
