@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,123 +14,40 @@ import torch
 from torch import Tensor
 
 from pointsense.encoding import ProjectionCode
-from pointsense.errors import DataError, UsageError, is_out_of_memory
-from pointsense.images import InputContract
-from pointsense.images.reading import with_known_dtype
+from pointsense.errors import UsageError
 from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
-from pointsense.inference.device import autocast, pick_device, pick_precision
-from pointsense.inference.mass import TileMap, average_mass, map_tiles
+from pointsense.inference.device import autocast, pick_device
+from pointsense.inference.mass import MassMapper, TileMap
 from pointsense.inference.patches import predict_patches
 from pointsense.inference.scaling import factors, rescaled, to_image
 from pointsense.inference.second_look import judge
 from pointsense.inference.size import estimate_diameter
 from pointsense.inference.storage import Stored, read_model, write_model
-from pointsense.inference.tiles import receptive_radius, without_seam_doubles
+from pointsense.inference.tiles import without_seam_doubles
 from pointsense.model.classes import PointClass, Reading
-from pointsense.model.config import Config, override
-from pointsense.model.fusion import fused
-from pointsense.model.network import ALIGNMENT, Network, PatchNetwork, ProjectionNetwork
-from pointsense.model.second_look import SecondLook
+from pointsense.model.config import override
+from pointsense.model.network import PatchNetwork, ProjectionNetwork
 from pointsense.points import Detections
-
-Networks = tuple[Network, SecondLook | None]
-"""The network, and the second look where there is one."""
 
 FARTHEST = 16.0
 """Most by which an image is enlarged or shrunk to bring its objects to the size of the training's."""
 
-MARGIN = 2
-"""Windows around a core: one to cover it whole, and one for what atoms outside of it do to those inside."""
-
 
 @dataclass
-class Detector:
-    """A trained model.
+class Detector(MassMapper):
+    """A trained model: what `MassMapper` has, and
 
     Attributes
     ----------
-    network : Network
-    config : Config
-        With scale, stride and bandwidth set.
-    contract : InputContract
-        What images must be, and how they are brought to it.
     classes : tuple of PointClass
         What it finds, in the order of the network's mass maps.
     um_per_px : float or None
         Pixel size of the training images.
-    device : torch.device
-    look : SecondLook or None
-        Judges the candidates again, where there is one.
-    final : bool
-        Whether the weights stay as they are, so that faster copies of the networks may run in their place; in half
-        precision these round a little otherwise.
     """
 
-    network: Network = field(repr=False)
-    config: Config
-    contract: InputContract
     classes: tuple[PointClass, ...]
     um_per_px: float | None = None
-    device: torch.device = torch.device("cpu")  # noqa: RUF009
-    look: SecondLook | None = field(default=None, repr=False)
-    final: bool = False
-
-    def __post_init__(self) -> None:
-        for network in filter(None, (self.network, self.look)):
-            network.to(self.device).eval()
-        self._halo: int | None = None
-        self._faster: tuple[Networks, Networks] | None = None
-
-    @property
-    def running(self) -> Networks:
-        """The networks that predict: faster copies where the weights are final."""
-        own = (self.network, self.look)
-        if not self.final:
-            return own
-        if self._faster is None or self._faster[0] != own:
-            side, drawn = self.config.patch, torch.Generator().manual_seed(0)
-            patch = torch.rand(1, self.contract.channels, side, side, generator=drawn)
-            crop = patch[..., : self.config.look, : self.config.look]
-            self._faster = own, (fused(self.network, patch), self.look and fused(self.look, crop))
-        return self._faster[1]
-
-    @property
-    def precision(self) -> str:
-        """In which the networks compute, by Fabric's name."""
-        return pick_precision(self.config.precision, self.device)
-
-    @property
-    def step(self) -> int:
-        """Working px on whose multiples tiles begin."""
-        return math.lcm(ALIGNMENT, self.config.hop * self.config.stride)
-
-    @property
-    def margin(self) -> int:
-        """Working px around a core whose mass can change the points that are recovered in it."""
-        return -(-MARGIN * self.config.window * self.config.stride // self.step) * self.step
-
-    @property
-    def halo(self) -> int:
-        """Working px around a core that can change what is found in it."""
-        if self._halo is None:
-            assert isinstance(self.network, ProjectionNetwork)
-            try:
-                radius = receptive_radius(self.network, self.contract.channels, self.step)
-            except ValueError:
-                raise UsageError(
-                    f"the backbone '{self.config.backbone}' looks at the whole image at once, so that tiles would "
-                    "change its answer; choose one without squeeze-and-excitation or attention"
-                ) from None
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                raise UsageError(
-                    f"the backbone '{self.config.backbone}' does not take images whose sides are multiples of "
-                    f"{self.step} px ({error}); choose another, such as mobilenetv2_100"
-                ) from error
-            self._halo = radius + self.margin
-        return self._halo
 
     @property
     def known_diameter(self) -> float:
@@ -197,33 +114,6 @@ class Detector:
             known=self.known_diameter,
             radius=min(kind.radius for kind in self.classes),
         )
-
-    def prepare(self, image: npt.NDArray[Any], name: str = "the image", zoom: float = 1.0) -> Tensor:
-        """The network's input (C, h, w), in working px, for an image (H, W) or (H, W, C)."""
-        return rescaled(self.as_input(image, name), self.config.scale * zoom)
-
-    def as_input(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
-        """An image (H, W) or (H, W, C) as (C, H, W), by the model's input contract."""
-        image = np.asarray(image)
-        if image.ndim == 2:
-            image = image[:, :, None]
-        if image.ndim != 3:
-            raise DataError(f"{name} has the shape {image.shape}; expected (H, W) or (H, W, channels)")
-        image = with_known_dtype(name, image)
-        return torch.from_numpy(self.contract.apply(image, name))
-
-    def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (K, L * m, I, J) and mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
-        assert isinstance(self.network, ProjectionNetwork)
-        mass = self.mass(image)
-        return self.network.code.measure(mass[:, None]), mass
-
-    def mass(self, image: Tensor) -> Tensor:
-        """The mass maps alone."""
-        network, _ = self.running
-        assert isinstance(network, ProjectionNetwork)
-        with autocast(self.device, self.precision):
-            return average_mass(network, image[None].to(self.device), self.config.views)
 
     @torch.no_grad()
     def predict(
@@ -317,18 +207,6 @@ class Detector:
         own = chances[np.arange(len(chances)), [places[str(kind)] for kind in candidates.classes]]
         scores = np.sqrt(candidates.scores.clip(0)) * own
         return replace(candidates, scores=scores).above(self.thresholds(threshold))
-
-    def maps(self, image: Tensor, core: int = 1024) -> list[TileMap]:
-        """Mass maps of the tiles of a prepared image (C, H, W), with a margin around each core."""
-        return map_tiles(
-            image,
-            self.mass,
-            core=core,
-            halo=self.halo,
-            margin=self.margin,
-            step=self.step,
-            stride=self.config.stride,
-        )
 
     def decode_maps(
         self, maps: list[TileMap], k: int = 0, decoder: Decoder = "full", reading: Reading | None = None
@@ -454,7 +332,7 @@ class Detector:
             stored.contract,
             stored.classes,
             stored.um_per_px,
-            where,
-            stored.look,
+            device=where,
+            look=stored.look,
             final=True,
         )

@@ -1,15 +1,32 @@
-"""Mass maps of whole images: tile by tile, averaged over views."""
+"""From images to mass maps: brought to the model's contract and size, tile by tile, averaged over views."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointsense.inference.tiles import Tile, tiles
-from pointsense.model.network import ALIGNMENT, ProjectionNetwork
+from pointsense.errors import DataError, UsageError, is_out_of_memory
+from pointsense.images import InputContract
+from pointsense.images.reading import with_known_dtype
+from pointsense.inference.device import autocast, pick_precision
+from pointsense.inference.scaling import rescaled
+from pointsense.inference.tiles import Tile, receptive_radius, tiles
+from pointsense.model.config import Config
+from pointsense.model.fusion import fused
+from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork
+from pointsense.model.second_look import SecondLook
+
+Networks = tuple[Network, SecondLook | None]
+"""The network, and the second look where there is one."""
+
+MARGIN = 2
+"""Windows around a core: one to cover it whole, and one for what atoms outside of it do to those inside."""
 
 
 @dataclass(frozen=True)
@@ -33,41 +50,127 @@ def average_mass(network: ProjectionNetwork, image: Tensor, views: int) -> Tenso
     return total / views
 
 
-def map_tiles(
-    image: Tensor,
-    mass_of: Callable[[Tensor], Tensor],
-    *,
-    core: int,
-    halo: int,
-    margin: int,
-    step: int,
-    stride: int,
-) -> list[TileMap]:
-    """Mass maps of the tiles of an image (C, H, W), with a margin around each core.
+@dataclass
+class MassMapper:
+    """A network, with what it needs to give the mass maps of any image.
 
-    Parameters
+    Attributes
     ----------
-    image : Tensor, (C, H, W)
-    mass_of : callable
-        From a tile (C, h, w), whose sides are multiples of `ALIGNMENT`, to its mass maps (K, h / stride, w / stride),
-        which are changed.
-    core, halo, step : int
-        See `tiles`.
-    margin : int
-        Px around a core that are kept.
-    stride : int
-        Px a cell of the mass maps.
+    network : Network
+    config : Config
+        With scale and stride set.
+    contract : InputContract
+        What images must be, and how they are brought to it.
+    device : torch.device
+    look : SecondLook or None
+        Judges the candidates again, where there is one.
+    final : bool
+        Whether the weights stay as they are, so that faster copies of the networks may run in their place; in half
+        precision these round a little otherwise.
     """
-    height, width = image.shape[1:]
-    found = []
-    for tile in tiles(height, width, core=core, halo=halo, step=step, fill=ALIGNMENT):
-        mass = mass_of(tile.read(image)[0])
-        # No cell is centred on what the image was filled up with.
-        mass[:, -(-(height - tile.box[0]) // stride) :] = 0
-        mass[:, :, -(-(width - tile.box[1]) // stride) :] = 0
-        top, left, bottom, right = tile.around(margin)
-        bottom, right = (-(-end // stride) * stride for end in (bottom, right))
-        rows = slice((top - tile.box[0]) // stride, (bottom - tile.box[0]) // stride)
-        columns = slice((left - tile.box[1]) // stride, (right - tile.box[1]) // stride)
-        found.append(TileMap(tile, (top, left), mass[:, rows, columns].contiguous()))
-    return found
+
+    network: Network = field(repr=False)
+    config: Config
+    contract: InputContract
+    device: torch.device = field(default=torch.device("cpu"), kw_only=True)
+    look: SecondLook | None = field(default=None, repr=False, kw_only=True)
+    final: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for network in filter(None, (self.network, self.look)):
+            network.to(self.device).eval()
+        self._halo: int | None = None
+        self._faster: tuple[Networks, Networks] | None = None
+
+    @property
+    def running(self) -> Networks:
+        """The networks that predict: faster copies where the weights are final."""
+        own = (self.network, self.look)
+        if not self.final:
+            return own
+        if self._faster is None or self._faster[0] != own:
+            side, drawn = self.config.patch, torch.Generator().manual_seed(0)
+            patch = torch.rand(1, self.contract.channels, side, side, generator=drawn)
+            crop = patch[..., : self.config.look, : self.config.look]
+            self._faster = own, (fused(self.network, patch), self.look and fused(self.look, crop))
+        return self._faster[1]
+
+    @property
+    def precision(self) -> str:
+        """In which the networks compute, by Fabric's name."""
+        return pick_precision(self.config.precision, self.device)
+
+    @property
+    def step(self) -> int:
+        """Working px on whose multiples tiles begin."""
+        return math.lcm(ALIGNMENT, self.config.hop * self.config.stride)
+
+    @property
+    def margin(self) -> int:
+        """Working px around a core whose mass can change the points that are recovered in it."""
+        return -(-MARGIN * self.config.window * self.config.stride // self.step) * self.step
+
+    @property
+    def halo(self) -> int:
+        """Working px around a core that can change what is found in it."""
+        if self._halo is None:
+            assert isinstance(self.network, ProjectionNetwork)
+            try:
+                radius = receptive_radius(self.network, self.contract.channels, self.step)
+            except ValueError:
+                raise UsageError(
+                    f"the backbone '{self.config.backbone}' looks at the whole image at once, so that tiles would "
+                    "change its answer; choose one without squeeze-and-excitation or attention"
+                ) from None
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                raise UsageError(
+                    f"the backbone '{self.config.backbone}' does not take images whose sides are multiples of "
+                    f"{self.step} px ({error}); choose another, such as mobilenetv2_100"
+                ) from error
+            self._halo = radius + self.margin
+        return self._halo
+
+    def prepare(self, image: npt.NDArray[Any], name: str = "the image", zoom: float = 1.0) -> Tensor:
+        """The network's input (C, h, w), in working px, for an image (H, W) or (H, W, C)."""
+        return rescaled(self.as_input(image, name), self.config.scale * zoom)
+
+    def as_input(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
+        """An image (H, W) or (H, W, C) as (C, H, W), by the model's input contract."""
+        image = np.asarray(image)
+        if image.ndim == 2:
+            image = image[:, :, None]
+        if image.ndim != 3:
+            raise DataError(f"{name} has the shape {image.shape}; expected (H, W) or (H, W, channels)")
+        image = with_known_dtype(name, image)
+        return torch.from_numpy(self.contract.apply(image, name))
+
+    def mass(self, image: Tensor) -> Tensor:
+        """Mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
+        network, _ = self.running
+        assert isinstance(network, ProjectionNetwork)
+        with autocast(self.device, self.precision):
+            return average_mass(network, image[None].to(self.device), self.config.views)
+
+    def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (K, L * m, I, J) and mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
+        assert isinstance(self.network, ProjectionNetwork)
+        mass = self.mass(image)
+        return self.network.code.measure(mass[:, None]), mass
+
+    def maps(self, image: Tensor, core: int = 1024) -> list[TileMap]:
+        """Mass maps of the tiles of a prepared image (C, H, W), with a margin around each core."""
+        (height, width), stride = image.shape[1:], self.config.stride
+        found = []
+        for tile in tiles(height, width, core=core, halo=self.halo, step=self.step, fill=ALIGNMENT):
+            mass = self.mass(tile.read(image)[0])
+            # No cell is centred on what the image was filled up with.
+            mass[:, -(-(height - tile.box[0]) // stride) :] = 0
+            mass[:, :, -(-(width - tile.box[1]) // stride) :] = 0
+            top, left, bottom, right = tile.around(self.margin)
+            bottom, right = (-(-end // stride) * stride for end in (bottom, right))
+            rows = slice((top - tile.box[0]) // stride, (bottom - tile.box[0]) // stride)
+            columns = slice((left - tile.box[1]) // stride, (right - tile.box[1]) // stride)
+            found.append(TileMap(tile, (top, left), mass[:, rows, columns].contiguous()))
+        return found
