@@ -1,4 +1,4 @@
-"""Atoms one after the other, compiled by numba: the CPU spends most of a dense image's time here."""
+"""Atoms one after the other, compiled by numba: in torch the CPU spends most of a dense image's time on them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pointsense.encoding import ProjectionCode
 from pointsense.inference.atoms import Atoms
+from pointsense.model.classes import Reading
 from pointsense.recovery.compiled.compiler import allocating
 
 
 class CompiledAtoms(Atoms):
-    """`Atoms` on the CPU, in float32."""
+    """`Atoms` on the CPU, in float32; windows without atoms cost nothing."""
 
-    def signals(self, p: Tensor, mass: Tensor) -> Tensor:
-        signals = torch.zeros_like(self.back_projected)
-        _add_signals(*self._geometry(p), mass.numpy(), signals.numpy())
-        return signals
+    def __init__(self, code: ProjectionCode, codes: Tensor, reading: Reading):
+        super().__init__(code, codes, reading)
+        windows = len(self.back_projected)
+        self._rows, self._filled = (
+            torch.empty(windows, dtype=torch.long),
+            torch.empty(windows, dtype=torch.long),
+        )
+        self._signals = torch.empty_like(self.back_projected)
 
     def correlate(self, p: Tensor, mass: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        left = self._back_projected_residual(self.signals(p, mass))
+        atoms, rows = self._geometry(p), self._rows.numpy()
+        count = _add_signals(*atoms, mass.numpy(), rows, self._filled.numpy(), self._signals.numpy())
+        left = self.back_projected[self._filled[:count]] - self._signals[:count] @ self.gram
         each, each_along = p.new_empty(2, len(p), self.code.axes)
         gradient = torch.empty_like(p)
-        _correlate(*self._geometry(p), left.numpy(), each.numpy(), each_along.numpy(), gradient.numpy())
+        _correlate(*atoms, rows, left.numpy(), each.numpy(), each_along.numpy(), gradient.numpy())
         return each, each_along, gradient
 
     def _geometry(self, p: Tensor) -> tuple[Any, ...]:
@@ -33,10 +41,15 @@ class CompiledAtoms(Atoms):
 
 
 @allocating
-def _add_signals(p, directions, lattice, window, hop, mass, signals):
-    """Add `mass` (K,) at `p` (K, 2) to `signals` (windows, L, n); `ProjectionCode.signals` without temporaries."""
+def _add_signals(p, directions, lattice, window, hop, mass, rows, filled, signals):
+    """Put the atoms `p` (K, 2) of `mass` (K,) into the signals of the windows that cover them; the number of windows.
+
+    Window `filled[row]` gets `signals[row]` (L, n), and `rows` (windows,) says in which row a window is, or -1.
+    """
     axes, bins = signals.shape[1:]
     turn, margin = math.pi / window, window - hop
+    count = 0
+    rows[:] = -1
     for k in range(len(p)):
         last_i, last_j = int((p[k, 0] + margin + 0.5) // hop), int((p[k, 1] + margin + 0.5) // hop)
         for i in range(max(0, last_i - window // hop + 1), min(last_i, lattice[0] - 1) + 1):
@@ -45,19 +58,25 @@ def _add_signals(p, directions, lattice, window, hop, mass, signals):
             for j in range(max(0, last_j - window // hop + 1), min(last_j, lattice[1] - 1) + 1):
                 x = p[k, 1] - (j * hop - margin + (window - 1) / 2)
                 weight = row_weight * math.cos(turn * x)
-                signal = signals[i * lattice[1] + j]
+                number = i * lattice[1] + j
+                if rows[number] < 0:
+                    rows[number], filled[count] = count, number
+                    signals[count] = 0
+                    count += 1
+                signal = signals[rows[number]]
                 for axis in range(axes):
                     position = y * directions[axis, 0] + x * directions[axis, 1] + (bins - 1) / 2
                     low = min(max(int(position), 0), bins - 2)
                     share = position - low
                     signal[axis, low] += weight * (1 - share)
                     signal[axis, low + 1] += weight * share
+    return count
 
 
 @allocating
-def _correlate(p, directions, lattice, window, hop, residual, each, each_along, gradient):
-    """`Atoms.correlate` at `p` (K, 2) with D^T r (windows, L, n)."""
-    axes, bins = residual.shape[1:]
+def _correlate(p, directions, lattice, window, hop, rows, left, each, each_along, gradient):
+    """`Atoms.correlate` at `p` (K, 2) with D^T r of the windows, `left[rows[window]]` (L, n)."""
+    axes, bins = left.shape[1:]
     turn, margin = math.pi / window, window - hop
     each[:], each_along[:] = 0, 0
     for k in range(len(p)):
@@ -69,7 +88,7 @@ def _correlate(p, directions, lattice, window, hop, residual, each, each_along, 
             for j in range(max(0, last_j - window // hop + 1), min(last_j, lattice[1] - 1) + 1):
                 x = p[k, 1] - (j * hop - margin + (window - 1) / 2)
                 cos_x, sin_x = math.cos(turn * x), math.sin(turn * x)
-                signal = residual[i * lattice[1] + j]
+                signal = left[rows[i * lattice[1] + j]]
                 weight, total, total_y, total_x = cos_y * cos_x, 0.0, 0.0, 0.0
                 for axis in range(axes):
                     position = y * directions[axis, 0] + x * directions[axis, 1] + (bins - 1) / 2
