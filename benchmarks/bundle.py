@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from cell import progress_printer
 from command import in_one_sentence
 from decoders import PROTOCOL, brief
 from pointsense.datasets import load_dataset
@@ -36,7 +37,6 @@ from pointsense.learning.selection import Selection, draw_selection
 from pointsense.model.config import override
 from pointsense.writing import write_json, write_text
 from provenance import ROOT, hardware, versions
-from real_data import progress_printer
 from tasks import WEIGHTS, configured, data_folder
 
 TRAINING = (

@@ -1,0 +1,291 @@
+"""One cell of the comparison: a task, a method and a seed, trained (or taken as it is), read and scored."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from decoders import PROTOCOL, brief, compare_decoders
+from methods import Method
+from pointsense.datasets import Dataset
+from pointsense.errors import UsageError
+from pointsense.evaluation import Case, evaluate
+from pointsense.images import read_image
+from pointsense.model.config import override
+from pointsense.model.presets import fitted_to
+from pointsense.writing import write_json
+from provenance import hardware, versions
+from tasks import Task, configured
+
+if TYPE_CHECKING:
+    from pointsense.inference.detector import Detector
+    from pointsense.learning.course import Progress
+    from pointsense.peers.problem import Candidates
+
+REPORT_SECONDS = 30.0
+
+CANDIDATES = "candidates.json"
+"""In the run folder of a peer: all that it saw."""
+
+Outcome = tuple[list[Case], float, dict[str, Any]]
+"""The `val` images with their detections, the threshold, and what else the JSON is to hold."""
+
+
+def asked_of(run: Path) -> Path:
+    """The file with the request that a training was started for."""
+    return run.with_name(f"{run.name}.request.json")
+
+
+def made_of(run: Path) -> Path:
+    """Where a training's date and commit are kept: those of its JSON are of its last scoring."""
+    return run.with_name(f"{run.name}.made.json")
+
+
+def made_now() -> dict[str, Any]:
+    """Date, commit and machine of a training that begins."""
+    from pointsense.inference.device import pick_device
+
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": versions().get("commit", ""),
+        "hardware": hardware(str(pick_device())),
+    }
+
+
+def train_or_resume(
+    task: Task, dataset: Dataset, run: Path, request: dict[str, Any], data: Path, overwrite: bool
+) -> dict[str, Any]:
+    """Train into `run`, or go on with what is there; return its metrics.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds a training with other settings.
+    """
+    from pointsense.learning.fit import train
+
+    asked = asked_of(run)
+    begun = run.is_dir() and any(run.iterdir()) and not overwrite
+    if begun and (not asked.is_file() or json.loads(asked.read_text()) != request):
+        raise UsageError(
+            f"{run} holds a training with other settings; give --overwrite, or another name to --method"
+        )
+    write_json(asked, request)
+    if not begun:
+        write_json(made_of(run), made_now())
+    return train(
+        dataset,
+        run,
+        configured(request["preset"], request["settings"], data),
+        radius=task.radius,
+        class_name=task.class_name,
+        max_train_images=task.max_train_images,
+        time_limit=request["minutes"],
+        seed=request["seed"],
+        resume=not overwrite,
+        overwrite=overwrite,
+        report=progress_printer(),
+    )
+
+
+def progress_printer() -> Callable[[Progress], None]:
+    """A `report` for `train`: a line for every new score of the selection part, else every half minute."""
+    from pointsense.learning.progress import describe
+
+    last, shown = time.monotonic(), None
+
+    def report(progress: Progress) -> None:
+        nonlocal last, shown
+        if progress.selection_f1 == shown and time.monotonic() - last < REPORT_SECONDS:
+            return
+        last, shown = time.monotonic(), progress.selection_f1
+        print(f"  step {progress.step}/{progress.steps}: {describe(progress)}", flush=True)
+
+    return report
+
+
+def run_ours(
+    task: Task,
+    dataset: Dataset,
+    run: Path,
+    request: dict[str, Any],
+    data: Path,
+    asked: argparse.Namespace,
+    otherwise: dict[str, Any],
+) -> Outcome:
+    """Train one of pointsense's own networks and predict with it as a user does, or with settings `otherwise`."""
+    from pointsense.inference.detector import Detector
+
+    if not asked.rescore:
+        metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite and not otherwise)
+        detector = Detector.load(run)
+    if asked.rescore or otherwise:
+        views = configured(request["preset"], request["settings"], data).views
+        detector, metrics = rechosen(dataset, run, request, {"views": views} | otherwise)
+    config, kind = detector.config, detector.classes[0]
+    cases, seconds = [], []
+    for sample in dataset.val:
+        image = read_image(sample.path)
+        begin = time.perf_counter()
+        found = detector.predict(image, name=sample.name)
+        seconds.append(time.perf_counter() - begin)
+        cases.append(Case(sample.name, sample.group, sample.points, found.points, found.scores))
+    selection = metrics["selection"]
+    return (
+        cases,
+        kind.threshold,
+        {
+            "hardware": hardware(str(detector.device)),
+            "precision": detector.precision,
+            "training": {key: metrics[key] for key in ("seconds", "steps", "parameters")}
+            | {key: selection[key] for key in ("f1", "best_step")}
+            | {"selection_images": len(selection["images"])}
+            | (json.loads(made_of(run).read_text()) if made_of(run).is_file() else {}),
+            "seconds_per_image": float(np.mean(seconds)),
+            "code": metrics["code"] if config.target == "code" else None,
+            "reading": asdict(kind.reading),
+            "other_decoders": compare_decoders(detector, dataset, selection["images"], task.radius),
+        },
+    )
+
+
+def rechosen(
+    dataset: Dataset, run: Path, request: dict[str, Any], otherwise: dict[str, Any]
+) -> tuple[Detector, dict[str, Any]]:
+    """A trained model, with reading and threshold chosen anew on its own selection part, and its metrics.
+
+    `otherwise` are the settings of prediction that it does not take from its training.
+    """
+    from pointsense.inference.detector import Detector
+    from pointsense.learning.selection import Selection
+
+    if json.loads(asked_of(run).read_text()) != request:
+        raise UsageError(f"{run} holds a training with other settings; --rescore scores it under its own")
+    detector, metrics = Detector.load(run), json.loads((run / "metrics.json").read_text())
+    detector.config = override(detector.config, otherwise)
+    if not detector.config.look:
+        detector.look = None
+    samples = [sample for sample in dataset.train if sample.name in set(metrics["selection"]["images"])]
+    images = [read_image(sample.path) for sample in samples]
+    chosen = Selection(samples, images, detector.classes).settle(detector)
+    return detector, metrics | {"selection": metrics["selection"] | {"f1": chosen[0].threshold.f1}}
+
+
+def run_peer(
+    peer: str, task: Task, dataset: Dataset, run: Path, request: dict[str, Any], data: Path, rescore: bool
+) -> Outcome:
+    """Train another detector on the same division of `train`, its threshold chosen by the same rule as ours."""
+    from peers import load_peer
+    from pointsense.learning.fit import FRACTION
+    from pointsense.learning.selection import draw_selection
+    from pointsense.peers.problem import Problem, all_candidates, as_cases, judge
+
+    samples = dataset.train[: task.max_train_images]
+    fit, select = draw_selection(samples, FRACTION, request["seed"], dataset.val)
+    asked = {**request, "images": [[sample.name for sample in part] for part in (select, dataset.val)]}
+    if not rescore:
+        run.mkdir(parents=True, exist_ok=True)
+        config = fitted_to(configured(request["preset"], request["settings"], data), task.radius)
+        problem = Problem(
+            fit, select, task.radius, config, run, request["seed"], request["minutes"], task.box
+        )
+        made = made_now()
+        trained = load_peer(peer)(problem)
+        write_candidates(
+            run, all_candidates(trained.finder, problem, dataset.val), trained.facts | made, asked
+        )
+    seen, training = read_candidates(run, asked)
+    judged = judge(seen, select, task.radius, PROTOCOL)
+    return (
+        as_cases(dataset.val, judged.found),
+        judged.threshold,
+        {
+            "hardware": training["hardware"],
+            "training": training | {"f1": judged.selection_f1, "selection_images": len(select)},
+            "seconds_per_image": seen.seconds,
+            "code": None,
+            "other_decoders": {},
+        },
+    )
+
+
+def write_candidates(run: Path, seen: Candidates, training: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Keep what a peer saw, of which images, and what is to be said of its training, to judge it anew."""
+    parts = {
+        name: [[points.tolist(), scores.tolist()] for points, scores in found]
+        for name, found in (("selected", seen.selected), ("found", seen.found))
+    }
+    write_json(run / CANDIDATES, parts | {"seconds": seen.seconds, "training": training, "asked": asked})
+
+
+def read_candidates(run: Path, asked: dict[str, Any]) -> tuple[Candidates, dict[str, Any]]:
+    """What `write_candidates` kept.
+
+    Raises
+    ------
+    UsageError
+        If it is of other settings or images.
+    """
+    from pointsense.peers.problem import Candidates
+
+    stored = json.loads((run / CANDIDATES).read_text())
+    if stored["asked"] != asked:
+        raise UsageError(
+            f"{run} holds a training with other settings or images; --rescore scores it under its own"
+        )
+    selected, found = (
+        [(np.array(points).reshape(-1, 2), np.array(scores)) for points, scores in stored[name]]
+        for name in ("selected", "found")
+    )
+    return Candidates(selected, found, stored["seconds"]), stored["training"]
+
+
+def run_task(
+    name: str,
+    task: Task,
+    method: Method,
+    data: Path,
+    run: Path,
+    request: dict[str, Any],
+    asked: argparse.Namespace,
+) -> dict[str, Any]:
+    """Train, predict and score one task; return what its JSON holds."""
+    dataset = task.load(data)
+    if method.peer:
+        cases, threshold, about = run_peer(method.peer, task, dataset, run, request, data, asked.rescore)
+    else:
+        otherwise = method.settings if method.trained_as else {}
+        cases, threshold, about = run_ours(task, dataset, run, request, data, asked, otherwise)
+    report = evaluate(cases, task.radius, threshold=threshold, protocol=PROTOCOL)
+    return {
+        "set": name,
+        "dataset": task.folder,
+        "class": task.class_name,
+        "split": task.split,
+        "note": task.note,
+        "protocol": PROTOCOL,
+        "radius_px": task.radius,
+        "threshold_choice": "selection part of train",
+        "val_images": len(dataset.val),
+        "val_points": sum(len(sample.points) for sample in dataset.val),
+        "train_images": len(dataset.train[: task.max_train_images]),
+        **request | {"settings": request["settings"] | method.settings},
+        "date": datetime.date.today().isoformat(),
+        "versions": versions(),
+        "scores": brief(report),
+        "other_radii": {
+            f"{radius:g}": brief(evaluate(cases, radius, threshold=threshold, protocol=PROTOCOL))
+            for radius in task.other_radii
+        },
+        # True and false positives and misses of each image, so that two methods can be compared on the same ones.
+        "images": {case.name: list(case.counts) for case in report.cases},
+        **about,
+    }
