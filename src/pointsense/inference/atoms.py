@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from pointsense.encoding import ProjectionCode
 from pointsense.model.classes import Reading
 from pointsense.recovery import compiled
+
+log = logging.getLogger(__name__)
 
 
 class Atoms:
@@ -50,7 +55,8 @@ class Atoms:
     def correlate(self, p: Tensor, mass: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the residual r: <phi_l(p), r> (K, L), its derivative along the axis (K, L), its whole gradient (K, 2)."""
         at = self.code.footprint(p, self.lattice)
-        signal = self._back_projected_residual(self.code.signals_at(at, mass, self.lattice)).flatten()
+        signals = self.code.signals_at(at, mass, self.lattice)
+        signal = (self.back_projected - signals @ self.gram).flatten()
         low, along = signal[at.index], signal[at.index + 1] - signal[at.index]
         value = low + along * at.share
         weight = at.weight[..., None]
@@ -63,15 +69,21 @@ class Atoms:
         maps = residual.permute(1, 2, 0).reshape(1, self.code.numbers, *self.lattice)
         return self.code.back_project(maps, self.kernel)[0, 0] / self.energy
 
-    def _back_projected_residual(self, signals: Tensor) -> Tensor:
-        """D^T (x - D signals), (windows, L, n)."""
-        return self.back_projected - signals @ self.gram
-
 
 def atoms_of(code: ProjectionCode, codes: Tensor, reading: Reading) -> Atoms:
     """What compares the codes (L * m, I, J) of an image with those of atoms: compiled on the CPU, if numba is there."""
-    if codes.device.type == "cpu" and compiled.installed():
-        from pointsense.inference.compiled_atoms import CompiledAtoms
+    kind = _fast_kind() if codes.device.type == "cpu" and compiled.installed() else Atoms
+    return kind(code, codes, reading)
 
-        return CompiledAtoms(code, codes, reading)
-    return Atoms(code, codes, reading)
+
+@cache
+def _fast_kind() -> type[Atoms]:
+    """The compiled `Atoms`; the plain ones where numba is there, but does not go with what else is."""
+    try:
+        from pointsense.inference.compiled_atoms import CompiledAtoms
+    except ImportError as error:
+        log.warning(
+            "points are recovered several times as slowly as they could be, for numba fails: %s", error
+        )
+        return Atoms
+    return CompiledAtoms

@@ -13,17 +13,16 @@ from pointsense.inference.atoms import Atoms
 from pointsense.model.classes import Reading
 from pointsense.recovery.compiled.compiler import allocating
 
+FAR = 1e9
+"""Cells: atoms beyond, or nowhere at all (NaN), are in no window; their indices would overflow."""
+
 
 class CompiledAtoms(Atoms):
     """`Atoms` on the CPU, in float32; windows without atoms cost nothing."""
 
     def __init__(self, code: ProjectionCode, codes: Tensor, reading: Reading):
         super().__init__(code, codes, reading)
-        windows = len(self.back_projected)
-        self._rows, self._filled = (
-            torch.empty(windows, dtype=torch.long),
-            torch.empty(windows, dtype=torch.long),
-        )
+        self._rows, self._filled = torch.empty(2, len(self.back_projected), dtype=torch.long)
         self._signals = torch.empty_like(self.back_projected)
 
     def correlate(self, p: Tensor, mass: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,6 +50,8 @@ def _add_signals(p, directions, lattice, window, hop, mass, rows, filled, signal
     count = 0
     rows[:] = -1
     for k in range(len(p)):
+        if not (abs(p[k, 0]) < FAR and abs(p[k, 1]) < FAR):
+            continue
         last_i, last_j = int((p[k, 0] + margin + 0.5) // hop), int((p[k, 1] + margin + 0.5) // hop)
         for i in range(max(0, last_i - window // hop + 1), min(last_i, lattice[0] - 1) + 1):
             y = p[k, 0] - (i * hop - margin + (window - 1) / 2)
@@ -78,8 +79,10 @@ def _correlate(p, directions, lattice, window, hop, rows, left, each, each_along
     """`Atoms.correlate` at `p` (K, 2) with D^T r of the windows, `left[rows[window]]` (L, n)."""
     axes, bins = left.shape[1:]
     turn, margin = math.pi / window, window - hop
-    each[:], each_along[:] = 0, 0
+    each[:], each_along[:], gradient[:] = 0, 0, 0
     for k in range(len(p)):
+        if not (abs(p[k, 0]) < FAR and abs(p[k, 1]) < FAR):
+            continue
         gradient_y = gradient_x = 0.0
         last_i, last_j = int((p[k, 0] + margin + 0.5) // hop), int((p[k, 1] + margin + 0.5) // hop)
         for i in range(max(0, last_i - window // hop + 1), min(last_i, lattice[0] - 1) + 1):

@@ -36,7 +36,7 @@ FARTHEST = 16.0
 
 @dataclass
 class Detector(MassMapper):
-    """A trained model: what `MassMapper` has, and
+    """A trained model: a `MassMapper` (network, config, contract, device, look, final) that finds points.
 
     Attributes
     ----------

@@ -58,7 +58,7 @@ class MassMapper:
     ----------
     network : Network
     config : Config
-        With scale and stride set.
+        With scale, stride and bandwidth set.
     contract : InputContract
         What images must be, and how they are brought to it.
     device : torch.device

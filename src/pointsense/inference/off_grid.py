@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
+from pointsense.errors import DataError
 from pointsense.inference.atoms import Atoms, atoms_of
 from pointsense.model.classes import Reading
 
@@ -140,9 +141,19 @@ def recover_measure(
     Returns
     -------
     Measure
+
+    Raises
+    ------
+    DataError
+        If the codes are not finite.
     """
+    if not torch.isfinite(codes).all():
+        raise DataError(
+            "the network's output is not finite: its weights are damaged, or half precision is too little for it "
+            "(--precision 32-true)"
+        )
     atoms = atoms_of(code, codes, reading)
-    p = codes.new_zeros(0, 2) if start is None else start.to(codes)
+    p = codes.new_zeros(0, 2) if start is None else start.to(codes).contiguous()
     # Guesses begin without mass and slide to what the codes support.
     p, mass = _settled(atoms, p, codes.new_zeros(len(p)), reading, floor, cap)
     # The number of rounds is fixed: what is found in one place must not depend on how soon others are done.
@@ -151,7 +162,7 @@ def recover_measure(
         # A strong peak has side lobes: they wait until it is explained.
         lead = highest(certificate, 4) / 2
         new = local_maxima(torch.where(certificate >= lead, certificate, 0.0), floor)
-        p = torch.cat([p, subcell(certificate, new)])
+        p = torch.cat([p, subcell(certificate, new)]).contiguous()
         mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=cap)])
         p, mass = _settled(atoms, p, mass, reading, floor, cap)
     p, mass = _slide(atoms, p, mass, cap, LAST_SLIDES)
