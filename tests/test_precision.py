@@ -78,14 +78,16 @@ def test_points_are_nearly_the_same(cells, run):
     for sample in load_dataset(cells).samples:
         image = read_image(sample.path)
         whole, half = (
-            Detector.load(run, device="cpu", precision=precision).predict(image)
+            Detector.load(run, device="cpu", precision=precision).predict(
+                image, threshold=0.2
+            )  # few are sure
             for precision in ("32-true", "bf16-mixed")
         )
         cases.append(Case(sample.name, "", whole.points, half.points, half.scores))
         same = same and np.array_equal(whole.scores, half.scores)
     report = evaluate(cases, 0.5)
-    assert report.overall.true_positives > 10  # a model of seconds, other on each machine
-    assert report.overall.f1 > 0.9
+    assert report.overall.true_positives > 20
+    assert report.overall.f1 > 0.95
     assert not same
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from functools import cache
-
 import torch
 from torch import Tensor
 
 from pointsense.encoding import ProjectionCode
 from pointsense.model.classes import Reading
 from pointsense.recovery import compiled
-
-log = logging.getLogger(__name__)
 
 
 class Atoms:
@@ -72,18 +67,8 @@ class Atoms:
 
 def atoms_of(code: ProjectionCode, codes: Tensor, reading: Reading) -> Atoms:
     """What compares the codes (L * m, I, J) of an image with those of atoms: compiled on the CPU, if numba is there."""
-    kind = _fast_kind() if codes.device.type == "cpu" and compiled.installed() else Atoms
-    return kind(code, codes, reading)
-
-
-@cache
-def _fast_kind() -> type[Atoms]:
-    """The compiled `Atoms`; the plain ones where numba is there, but does not go with what else is."""
-    try:
+    if codes.device.type == "cpu" and compiled.installed():
         from pointsense.inference.compiled_atoms import CompiledAtoms
-    except ImportError as error:
-        log.warning(
-            "points are recovered several times as slowly as they could be, for numba fails: %s", error
-        )
-        return Atoms
-    return CompiledAtoms
+
+        return CompiledAtoms(code, codes, reading)
+    return Atoms(code, codes, reading)

@@ -110,7 +110,7 @@ def subcell(values: Tensor, peaks: Tensor) -> Tensor:
         ],
         1,
     )
-    return peaks + (shift / 2).clamp(-0.5, 0.5)
+    return (peaks + (shift / 2).clamp(-0.5, 0.5)).contiguous()  # `nonzero` gives columns that lie apart
 
 
 @torch.no_grad()
@@ -153,7 +153,7 @@ def recover_measure(
             "(--precision 32-true)"
         )
     atoms = atoms_of(code, codes, reading)
-    p = codes.new_zeros(0, 2) if start is None else start.to(codes).contiguous()
+    p = codes.new_zeros(0, 2) if start is None else start.to(codes)
     # Guesses begin without mass and slide to what the codes support.
     p, mass = _settled(atoms, p, codes.new_zeros(len(p)), reading, floor, cap)
     # The number of rounds is fixed: what is found in one place must not depend on how soon others are done.
@@ -162,7 +162,7 @@ def recover_measure(
         # A strong peak has side lobes: they wait until it is explained.
         lead = highest(certificate, 4) / 2
         new = local_maxima(torch.where(certificate >= lead, certificate, 0.0), floor)
-        p = torch.cat([p, subcell(certificate, new)]).contiguous()
+        p = torch.cat([p, subcell(certificate, new)])
         mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=cap)])
         p, mass = _settled(atoms, p, mass, reading, floor, cap)
     p, mass = _slide(atoms, p, mass, cap, LAST_SLIDES)
@@ -203,9 +203,9 @@ def _superfluous(p: Tensor, mass: Tensor, rounding: float) -> Tensor:
         else np.zeros((0, 2), int)
     )
     ends = pairs.ravel()
-    atoms = 1 + np.bincount(ends, minlength=len(places))
+    crowd = 1 + np.bincount(ends, minlength=len(places))
     cells = weights + np.bincount(ends, weights[pairs[:, ::-1].ravel()], len(places))
-    crowded = np.floor(cells + rounding).clip(1) < atoms
+    crowded = np.floor(cells + rounding).clip(1) < crowd
     pairs = pairs[crowded[pairs].any(axis=1)]
     pairs = pairs[np.argsort(np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1))]
     chosen, taken = [], set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import logging
 from functools import cache
 from pathlib import Path
@@ -16,8 +16,14 @@ BACKENDS = ("auto", "compiled", "torch")
 
 @cache
 def installed() -> bool:
-    """Whether numba is there."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether numba is there and can be imported, which is told where it cannot: then torch does its work."""
+    try:
+        importlib.import_module("numba")
+    except (ImportError, SystemError) as error:  # the latter where it was built for another NumPy
+        if getattr(error, "name", None) != "numba":
+            log.warning("numba fails, and slower code does its work: %s", error)
+        return False
+    return True
 
 
 def check(backend: str) -> None:
@@ -38,7 +44,7 @@ def serves(backend: str, x: Tensor) -> bool:
     if backend == "compiled" and not (installed() and x.device.type == "cpu"):
         why = f"x is on {x.device}" if installed() else "numba is not installed: pip install numba"
         raise ValueError(f"backend 'compiled' needs numba and tensors on the CPU, and {why}")
-    if backend == "torch" or not installed() or x.device.type != "cpu":
+    if backend == "torch" or x.device.type != "cpu" or not installed():
         return False
     _announce()
     return True
