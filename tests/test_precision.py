@@ -78,9 +78,7 @@ def test_points_are_nearly_the_same(cells, run):
     for sample in load_dataset(cells).samples:
         image = read_image(sample.path)
         whole, half = (
-            Detector.load(run, device="cpu", precision=precision).predict(
-                image, threshold=0.2
-            )  # few are sure
+            Detector.load(run, device="cpu", precision=precision).predict(image, threshold=0.2)
             for precision in ("32-true", "bf16-mixed")
         )
         cases.append(Case(sample.name, "", whole.points, half.points, half.scores))
