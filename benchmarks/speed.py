@@ -15,6 +15,7 @@ are in working px before. Reading files is left out for all.
 from __future__ import annotations
 
 import datetime
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,7 @@ from pointsense.inference.device import autocast
 from pointsense.model.config import override
 from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json
-from provenance import hardware, versions
+from provenance import ROOT, hardware, versions
 from tasks import configured, data_folder, select_tasks, trained_models_parser
 
 IMAGES, REPEATS = 3, 3
@@ -42,28 +43,29 @@ FULL = "32-true"
 BOXES = 300
 """Boxes that an untrained detector is left with in an image, at most: torchvision's default is 100."""
 
-PROPOSALS = 1000
-"""torchvision's default; the Faster R-CNN of the comparison has six times as many a tile, so that none is cut off."""
-
 Image = np.ndarray
 Predict = Callable[[Image], Any]
 
 
-def faster_rcnn(detector: Detector, box: float, data: Path, proposals: int = 0) -> Predict:
-    """The Faster R-CNN of the comparison at the same working px, without training; with fewer `proposals` if not 0."""
+def faster_rcnn(detector: Detector, box: float, data: Path, proposals: int) -> Predict:
+    """The Faster R-CNN of the comparison at the same working px, without training."""
     from pointsense.peers.faster_rcnn import BoxFinder, build
     from pointsense.peers.frame import Frame
 
     own = configured("pointsense", METHODS["faster-rcnn"].settings, data)
     names = ("backbone", "weights", "weights_origin")
     config = override(detector.config, {name: getattr(own, name) for name in names})
-    network = build(config, detector.contract.channels, box * config.scale).eval()
-    if proposals:
-        network.rpn._pre_nms_top_n["testing"] = network.rpn._post_nms_top_n["testing"] = proposals
+    network = build(config, detector.contract.channels, box * config.scale, proposals).eval()
     network.roi_heads.score_thresh = 0.5
     network.roi_heads.detections_per_img = BOXES
     finder = BoxFinder(Frame(detector.contract, config.scale), network, box * config.scale, 0.3)
     return finder.candidates
+
+
+def proposals_of(name: str) -> int:
+    """Most proposals of a tile, of the Faster R-CNN that was trained for the comparison on this set."""
+    stored = json.loads((ROOT / "docs" / "results" / f"{name}-faster-rcnn.json").read_text())
+    return int(stored["training"]["proposals"])
 
 
 def changed(detector: Detector, **settings: Any) -> Detector:
@@ -172,11 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         detector = Detector.load(asked.runs / name, device="cpu")
         images = [read_image(sample.path) for sample in task.load(data).val[:IMAGES]]
         side = max(images[0].shape[:2])
-        fewer = f"Faster R-CNN, MobileNetV2, {PROPOSALS:,} proposals"
+        peer = "Faster R-CNN, MobileNetV2"
         predictors: dict[str, Predict] = {
             "pointsense": detector.predict,
-            "Faster R-CNN, MobileNetV2": faster_rcnn(detector, task.box, data),
-            fewer: faster_rcnn(detector, task.box, data, PROPOSALS),
+            peer: faster_rcnn(detector, task.box, data, proposals_of(name)),
             "fasterrcnn_resnet50_fpn": resnet50(),
             "fasterrcnn_resnet50_fpn, images as large as they are": resnet50(min_size=side, max_size=side),
         }
@@ -184,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             predictors["pointsense, one view"] = changed(detector, views=1).predict
         if detector.precision != FULL:
             predictors["pointsense, float32"] = changed(detector, precision=FULL).predict
-            predictors[f"{fewer}, half precision"] = in_half(predictors[fewer], detector)
+            predictors[f"{peer}, half precision"] = in_half(predictors[peer], detector)
         with spotiflow(detector, asked.runs / f"{name}-spotiflow", images) as more:
             seconds = measure(predictors | more, images)
         result["seconds_per_image"][name] = seconds

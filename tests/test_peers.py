@@ -17,7 +17,7 @@ from pointsense.datasets import Sample, load_dataset
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation.log_baseline import LogDetector
 from pointsense.images import InputContract, read_image
-from pointsense.learning.crops import Crops
+from pointsense.learning.crops import Crops, Field
 from pointsense.model.config import override
 from pointsense.model.presets import fitted_to, preset
 from pointsense.peers import faster_rcnn
@@ -297,16 +297,30 @@ def test_faster_rcnn_sees_working_px_as_they_are_and_cuts_no_detection_off(probl
         ),
         3,
         12.0,
+        proposals=1500,
     ).eval()
     image = torch.rand(3, 50, 70)
     images, _ = detector.transform([image])
     assert images.image_sizes == [(50, 70)]
     assert images.tensors.shape == (1, 3, 64, 80)
     assert torch.allclose(images.tensors[0, :, :50, :70], (image - 128 / 255) / (128 / 255))
-    assert detector.roi_heads.detections_per_img >= 1500
+    assert detector.rpn.pre_nms_top_n() == detector.rpn.post_nms_top_n() == 1500
+    assert detector.roi_heads.detections_per_img == 1500
     with torch.no_grad():
         levels = detector.backbone(torch.rand(1, 3, 64, 64))
     assert [level.shape[-1] for level in levels.values()] == [16, 8, 4]
+
+
+def test_faster_rcnn_has_proposals_for_the_densest_tile():
+    def field(height, width, points):
+        labels = np.zeros(len(points), int)
+        return Field("a", torch.zeros(1, height, width).half(), np.array(points, float), labels)
+
+    sparse = field(100, 100, [(5, 5), (50, 50)])
+    assert faster_rcnn.proposals_for([sparse], 12.0) == 1000  # torchvision's own
+    # Three tiles, of columns 0 to 575, 448 to 1087 and the rest: they see 300, 350 and none of the 400 points.
+    dense = field(100, 1100, [(9, 5)] * 50 + [(9, 500)] * 250 + [(9, 700)] * 100)
+    assert faster_rcnn.proposals_for([sparse, dense], 12.0) == 4 * 350
 
 
 def test_tiles_of_faster_rcnn_give_each_box_once(monkeypatch):

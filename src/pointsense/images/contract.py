@@ -234,11 +234,11 @@ class InputContract(BaseModel):
         low, high = self._levels_of(image)
         out = np.empty((self.channels, *image.shape[:2]), np.float32)
         for top in range(0, len(image), BAND):
-            values = self._converted(image[top : top + BAND])
-            values -= low
-            values /= high - low
+            values = out[:, top : top + BAND]
+            values[:] = np.moveaxis(self._converted(image[top : top + BAND]), 2, 0)
+            values -= low.reshape(-1, 1, 1)
+            values /= (high - low).reshape(-1, 1, 1)
             np.clip(values, *CLIP, out=values)
-            out[:, top : top + BAND] = np.moveaxis(values, 2, 0)
         return out
 
     def _converted(self, image: Array) -> npt.NDArray[np.float32]:

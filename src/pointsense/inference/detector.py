@@ -172,9 +172,10 @@ class Detector(MassMapper):
             network, _ = self.running
             assert isinstance(network, PatchNetwork)
             found = [predict_patches(network, prepared, self.config, self.device)]
-        if self.look is None:
-            return self.detections(found, np.shape(image)[:2], threshold, zoom)
-        candidates = self.detections(found, np.shape(image)[:2], 0.0, zoom)
+        least = self.thresholds(threshold)
+        if self.look is not None:  # a score after it is at most the root of that before
+            least = {name: max(value, 0.0) ** 2 for name, value in least.items()}
+        candidates = self.detections(found, np.shape(image)[:2], least, zoom)
         return self.looked_at(levelled, candidates, threshold, zoom)
 
     def looked_at(

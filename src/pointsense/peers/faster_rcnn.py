@@ -9,7 +9,7 @@ Sandler et al. 2018, MobileNetV2: inverted residuals and linear bottlenecks, CVP
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, nms
 
 from pointsense.errors import UsageError
-from pointsense.inference.tiles import tiles
+from pointsense.inference.tiles import Tile, tiles
+from pointsense.learning.crops import Field
 from pointsense.learning.training import GIVEN_RATE, starts_given
 from pointsense.model.backbone import Normalise, TimmEncoder, build_timm
 from pointsense.model.config import DEEPEST, Config, override
@@ -43,8 +44,8 @@ ANCHORS = (0.7, 1.0, 1.4)
 RATE = 1e-3
 """Peak of the learning rate; the configured one where it is lower."""
 
-PROPOSALS = 6000
-"""Most proposals of a tile, four times the nuclei of the densest image: nothing is cut off in silence."""
+PROPOSALS, SURPLUS = 1000, 4
+"""Most proposals of a tile: torchvision's default, or so many times the points of the densest tile to learn from."""
 
 FLOOR = 0.01
 """Least score of a candidate."""
@@ -84,8 +85,8 @@ class Unscaled(GeneralizedRCNNTransform):
         return image, target
 
 
-def build(config: Config, channels: int, box: float) -> FasterRCNN:
-    """The detector of boxes of about `box` working px.
+def build(config: Config, channels: int, box: float, proposals: int = PROPOSALS) -> FasterRCNN:
+    """The detector of boxes of about `box` working px, at most `proposals` a tile.
 
     At stride 4 the anchor nearest to a point is up to 2 px off, which in a box of 10 px leaves an intersection over
     union of a half: from there on an anchor counts as positive, where torchvision asks for .7.
@@ -119,19 +120,35 @@ def build(config: Config, channels: int, box: float) -> FasterRCNN:
         rpn_fg_iou_thresh=0.5,
         rpn_pre_nms_top_n_train=1000,
         rpn_post_nms_top_n_train=500,
-        rpn_pre_nms_top_n_test=PROPOSALS,
-        rpn_post_nms_top_n_test=PROPOSALS,
+        rpn_pre_nms_top_n_test=proposals,
+        rpn_post_nms_top_n_test=proposals,
         box_roi_pool=pooling,
         box_head=TwoMLPHead(WIDTH * POOLED**2, REPRESENTATION),
         box_predictor=FastRCNNPredictor(REPRESENTATION, 2),
         box_score_thresh=FLOOR,
         box_nms_thresh=1.0,  # all boxes: `BoxFinder` thins them out over the whole image
-        box_detections_per_img=PROPOSALS,
+        box_detections_per_img=proposals,
         box_batch_size_per_image=128,
     )
     mean, std = normalise.mean.flatten().tolist(), normalise.std.flatten().tolist()
     detector.transform = Unscaled(0, 0, mean, std, size_divisible=DEEPEST)
     return detector
+
+
+def tiles_of(image: Tensor, box: float) -> Iterator[Tile]:
+    """The tiles of a prepared image (C, h, w), around each of which a box and a half are seen."""
+    (height, width), halo = image.shape[1:], max(HALO, int(np.ceil(1.5 * box)))
+    return tiles(height, width, core=CORE, halo=halo, step=DEEPEST, fill=DEEPEST)
+
+
+def proposals_for(fields: Sequence[Field], box: float) -> int:
+    """So many that no object of a tile as dense as the densest of `fields` is cut off."""
+    most = max(
+        np.all((field.points >= tile.box[:2]) & (field.points < tile.box[2:]), axis=1).sum()
+        for field in fields
+        for tile in tiles_of(field.image, box)
+    )
+    return max(PROPOSALS, SURPLUS * int(most))
 
 
 def boxes_around(points: Tensor, box: float, side: int) -> Tensor:
@@ -173,9 +190,8 @@ class BoxFinder(FramedFinder):
     def boxes(self, image: Tensor) -> Boxes:
         """All boxes of a prepared image (C, h, w) that score at least `FLOOR`; each tile gives those centred in it."""
         device = next(self.detector.parameters()).device
-        halo = max(HALO, int(np.ceil(1.5 * self.box)))
         boxes, scores = [], []
-        for tile in tiles(*image.shape[1:], core=CORE, halo=halo, step=DEEPEST, fill=DEEPEST):
+        for tile in tiles_of(image, self.box):
             found = self.detector(list(tile.read(image).to(device)))[0]
             corners = found["boxes"].cpu() + torch.tensor([tile.box[1], tile.box[0]] * 2)
             centres = ((corners[:, :2] + corners[:, 2:]) / 2 - 0.5).flip(1)
@@ -211,8 +227,10 @@ def fit(problem: Problem) -> Trained:
     images, selected = read(problem.fit), read(problem.select)
     frame, box = Frame.of(problem, images), problem.working_box
     prepared = [frame.prepare(image) for image in selected]
+    fields = frame.fields(problem.fit, images)
+    proposals = proposals_for(fields, box)
     torch.manual_seed(problem.seed)
-    detector = build(config, frame.contract.channels, box)
+    detector = build(config, frame.contract.channels, box, proposals)
     encoder = detector.backbone.encoder
 
     def loss_of(network: nn.Module, crops: Tensor, points: list[Tensor]) -> Tensor:
@@ -244,7 +262,7 @@ def fit(problem: Problem) -> Trained:
         loss_of,
         lambda averaged: chosen(averaged, [0.3])[0],
         problem,
-        frame.fields(problem.fit, images),
+        fields,
         config=config,
         rates=[(encoder, slow)],
         frozen_norms=[encoder],
@@ -257,6 +275,7 @@ def fit(problem: Problem) -> Trained:
             "selection_merit": merit,
             "box_working_px": box,
             "nms_overlap": overlap,
+            "proposals": proposals,
             "backbone_learning_rate": slow,
         },
     )
