@@ -128,7 +128,7 @@ def test_sparse_codes_and_their_gradients_are_those_of_the_cpu(backend, backward
     x = torch.randn(5, 24, generator=generator)
     results = []
     for device in ("cpu", GPU):
-        own, columns = (t.to(device).requires_grad_() for t in (x, D))
+        own, columns = (t.to(device, copy=True).requires_grad_() for t in (x, D))
         code = sparse_code(own, columns, 0.3, backward=backward, backend=backend)
         assert code.device.type == torch.device(device).type
         code.square().sum().backward()

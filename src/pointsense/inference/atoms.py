@@ -9,6 +9,16 @@ from pointsense.encoding import ProjectionCode
 from pointsense.model.classes import Reading
 from pointsense.recovery import compiled
 
+MOMENTUM = 0.5
+"""Share of a step that goes into the next: without it neighbours that share their mass settle slowly; with much more,
+positions are still moving at the end."""
+
+MASS_STEP, POSITION_STEP = 0.5, 0.3
+"""Shares of the step that would be right for a lone atom."""
+
+LIGHT = 0.2
+"""Atoms of less mass move as if they had it: their gradients tell little of where they belong."""
+
 
 class Atoms:
     """The codes x of one image, compared with those of atoms (K, 2) of masses (K,), in cells of the mass map.
@@ -58,6 +68,33 @@ class Atoms:
         each, each_along = (value * weight).sum(1), (along * weight).sum(1)
         gradient = each_along @ self.code.directions + (value.sum(-1)[..., None] * at.slope).sum(1)
         return each, each_along, gradient
+
+    def slide(self, p: Tensor, mass: Tensor, cap: float, steps: int) -> tuple[Tensor, Tensor]:
+        """Descend in positions and masses together; steps are scaled by the curvature of a lone atom."""
+        p, mass = p.clone(), mass.clone()
+        velocities = torch.zeros_like(p), torch.zeros_like(mass)
+        for _ in range(steps):
+            each, _, gradient = self.correlate(p, mass)
+            self.move(p, mass, *velocities, each, gradient, cap)
+        return p, mass
+
+    def move(
+        self,
+        p: Tensor,
+        mass: Tensor,
+        velocity: Tensor,
+        growth: Tensor,
+        each: Tensor,
+        gradient: Tensor,
+        cap: float,
+    ) -> None:
+        """A step of `slide`, in place, from what `correlate` gives and from the step before."""
+        step = gradient / (self.stiffness * mass.clamp(min=LIGHT)[:, None])
+        velocity.mul_(MOMENTUM).add_(step.clamp_(-1, 1), alpha=POSITION_STEP)
+        growth.mul_(MOMENTUM).add_(each.sum(1), alpha=MASS_STEP / self.energy)
+        mass.add_(growth).clamp_(0, cap)
+        p.add_(velocity).clamp_(min=-0.499)
+        torch.minimum(p, self.extent - 0.501, out=p)
 
     def certificate(self, residual: Tensor) -> Tensor:
         """The mass that one atom at each cell would take from the residual, (H, W)."""

@@ -37,10 +37,6 @@ ROUNDS, MERGES = 3, 2
 SLIDES, LAST_SLIDES = 12, 24
 """Steps after each change of the atoms; more after the last one, so that all come to rest."""
 
-MOMENTUM = 0.5
-"""Share of a step that goes into the next: without it neighbours that share their mass settle slowly; with much more,
-positions are still moving at the end."""
-
 REACH = 3.0
 """Cells within which codes of atoms overlap, so that a wrong number of them explains the codes almost as well."""
 
@@ -165,7 +161,7 @@ def recover_measure(
         p = torch.cat([p, subcell(certificate, new)])
         mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=cap)])
         p, mass = _settled(atoms, p, mass, reading, floor, cap)
-    p, mass = _slide(atoms, p, mass, cap, LAST_SLIDES)
+    p, mass = atoms.slide(p, mass, cap, LAST_SLIDES)
     return _with_evidence(atoms, p[mass >= floor], mass[mass >= floor])
 
 
@@ -174,7 +170,7 @@ def _settled(
 ) -> tuple[Tensor, Tensor]:
     """Slide, without atoms that turn out faint, and with as many as there are cells."""
     for _ in range(MERGES):
-        p, mass = _slide(atoms, p, mass, cap)
+        p, mass = atoms.slide(p, mass, cap, SLIDES)
         p, mass = _merged(p[mass >= floor], mass[mass >= floor], reading.rounding)
     return p, mass
 
@@ -214,20 +210,6 @@ def _superfluous(p: Tensor, mass: Tensor, rounding: float) -> Tensor:
             chosen.append((first, second))
             taken |= {first, second}
     return torch.tensor(chosen, dtype=torch.long, device=p.device).reshape(-1, 2)
-
-
-def _slide(atoms: Atoms, p: Tensor, mass: Tensor, cap: float, steps: int = SLIDES) -> tuple[Tensor, Tensor]:
-    """Descend in positions and masses together; steps are scaled by the curvature of a lone atom."""
-    end = atoms.extent - 0.501
-    velocity_p, velocity_m = torch.zeros_like(p), torch.zeros_like(mass)
-    for _ in range(steps):
-        each, _, gradient = atoms.correlate(p, mass)
-        velocity_m = MOMENTUM * velocity_m + 0.5 * each.sum(1) / atoms.energy
-        step = gradient / (atoms.stiffness * mass.clamp(min=0.2)[:, None])
-        velocity_p = MOMENTUM * velocity_p + 0.3 * step.clamp(-1, 1)
-        mass = (mass + velocity_m).clamp(0, cap)
-        p = torch.minimum((p + velocity_p).clamp(min=-0.499), end)
-    return p, mass
 
 
 def _with_evidence(atoms: Atoms, p: Tensor, mass: Tensor) -> Measure:
