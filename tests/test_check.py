@@ -59,6 +59,19 @@ def test_a_good_set_has_no_finding(good):
     assert check(good) == []
 
 
+def test_points_in_a_single_training_image_are_too_few(good):
+    lines = (good / "points.csv").read_text().splitlines()
+    (good / "points.csv").write_text(
+        "\n".join(line for line in lines if line.startswith(("image", "0.png"))) + "\n"
+    )
+    assert errors(check(good)) == [
+        "points are in 1 of the 6 training images; expected at least two, one to fit and one to select on: annotate "
+        "more images"
+    ]
+    (good / "split.csv").write_text("image,split\n" + "".join(f"{i}.png,val\n" for i in range(6)))
+    assert errors(check(good)) == []  # nothing to learn from, and nothing said of it
+
+
 def test_radii_of_classes(good):
     lines = (good / "points.csv").read_text().splitlines()
     named = [f"{line},{'AB'[k % 2]}" for k, line in enumerate(lines[1:])]

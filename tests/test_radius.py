@@ -8,7 +8,7 @@ import pytest
 from pointsense.datasets import match_radius
 from pointsense.datasets.dataset import Dataset, Sample
 from pointsense.datasets.radius import known_radius
-from pointsense.errors import UsageError
+from pointsense.errors import DataError, UsageError
 
 GRID = np.stack(np.meshgrid(np.arange(7), np.arange(7), indexing="ij"), axis=-1).reshape(-1, 2) * 10.0
 
@@ -67,3 +67,12 @@ def test_estimate():
 def test_asks_where_spacing_cannot_tell(unclear):
     with pytest.raises(UsageError, match=r"match radius is not known.*give --radius PX.*dataset\.json"):
         match_radius(unclear)
+
+
+def test_a_set_without_a_point_has_no_radius():
+    empty = dataset(points=GRID[:0])
+    with pytest.raises(
+        DataError, match=r"no point: annotate its images, one line of image,y,x in points\.csv"
+    ):
+        match_radius(empty)
+    assert match_radius(empty, of_model=9.0) == (9.0, "the model's own")

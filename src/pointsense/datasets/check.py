@@ -93,6 +93,8 @@ def check(
             f"and {len(errors) - SHOWN} more errors like these; correct the first and check again"
         ]
 
+    errors += _too_few(dataset)
+
     warnings = [
         *reading.notes,
         *_duplicates(dataset),
@@ -105,6 +107,16 @@ def check(
     return [Finding("error", message) for message in errors] + [
         Finding("warning", message) for message in warnings
     ]
+
+
+def _too_few(dataset: Dataset) -> Iterator[str]:
+    """Training holds a part of its images back to choose on; both parts need points."""
+    annotated = sum(len(sample.points) > 0 for sample in dataset.train)
+    if dataset.train and annotated < 2:
+        yield (
+            f"points are in {annotated} of the {len(dataset.train)} training images; expected at least two, one to fit "
+            "and one to select on: annotate more images"
+        )
 
 
 def _look(sample: Sample) -> Looked:

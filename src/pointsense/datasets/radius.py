@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from pointsense.datasets.by_class import parse_by_class
 from pointsense.datasets.dataset import Dataset
-from pointsense.errors import UsageError
+from pointsense.errors import DataError, UsageError
 
 CROWDED = 20
 """Points in a typical image from which on neighbours may be taken to touch now and then."""
@@ -131,6 +131,8 @@ def match_radius(
     UsageError
         If `given` is not a positive number, the classes have different radii and none is chosen, or nothing
         tells the radius.
+    DataError
+        If it is to be estimated, and there is no point.
     """
     if isinstance(given, Mapping):
         given = given.get(class_name, given.get(""))
@@ -142,7 +144,13 @@ def match_radius(
         return known, "from dataset.json"
     if of_model is not None:
         return of_model, "the model's own"
-    estimate = estimate_radius(dataset.only(class_name) if class_name else dataset)
+    counted = dataset.only(class_name) if class_name else dataset
+    if not any(len(sample.points) for sample in counted.samples):
+        raise DataError(
+            f"{dataset.root} holds no point{f' of the class {class_name}' if class_name else ''}: "
+            "annotate its images, one line of image,y,x in points.csv for each object"
+        )
+    estimate = estimate_radius(counted)
     if estimate is None:
         of, to = (f" of {class_name}", f"{class_name}=PX") if class_name else ("", "PX")
         raise UsageError(
