@@ -46,6 +46,21 @@ def test_compiled_atoms_are_those_of_torch(seed, count, shape, blur):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+def test_compiled_atoms_slide_as_those_of_torch():
+    plain, p, mass = random_case(Atoms, ProjectionCode(24, 12, 8, 12), 4, 80)
+    fast, _, _ = random_case(CompiledAtoms, ProjectionCode(24, 12, 8, 12), 4, 80)
+    given = p.clone(), mass.clone()
+    slid, expected = (atoms.slide(p, mass, 0.7, 5) for atoms in (fast, plain))
+    for ours, theirs in zip(slid, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+    # All that ends a step takes part: the cap, no mass at all, and the borders.
+    assert (slid[1] == 0.7).any()
+    assert (slid[1] == 0).any()
+    assert (slid[0] == -0.499).any()
+    assert torch.equal(p, given[0])
+    assert torch.equal(mass, given[1])
+
+
 @pytest.mark.parametrize("side", [(60, 60), (72, 72), (60, 84)])
 def test_atoms_that_are_nowhere_are_in_no_window(side):
     fast, p, mass = random_case(CompiledAtoms, ProjectionCode(24, 12, 8, 12), 0, 6, side)

@@ -11,6 +11,7 @@ from conftest import TINY
 from pointsense.datasets import load_dataset
 from pointsense.errors import UsageError
 from pointsense.images import read_image
+from pointsense.inference import detector as detector_module
 from pointsense.inference.detector import Detector
 from pointsense.inference.second_look import crop_around, judge
 from pointsense.learning.crops import Alarm, Field
@@ -75,7 +76,7 @@ def test_without_false_alarms_there_is_nothing_to_learn():
     assert learn_to_look(FABRIC, [bare], alarms, CONFIG, seed=0) is None
 
 
-def test_a_model_keeps_its_second_look(cells, tmp_path):
+def test_a_model_keeps_its_second_look(cells, tmp_path, monkeypatch):
     config = override(preset("pointsense"), TINY | {"look": SIDE, "look_steps": 5})
     dataset = load_dataset(cells)
     told = []
@@ -100,6 +101,18 @@ def test_a_model_keeps_its_second_look(cells, tmp_path):
     chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=views)[:, 0]
     np.testing.assert_allclose(found.scores, np.sqrt(alone.scores) * chances, rtol=1e-5)
     assert len(detector.predict(image)) == np.sum(found.scores >= detector.classes[0].threshold)
+    # What cannot reach the threshold even at a chance of one is not looked at; of the rest nothing is lost.
+    counts = []
+    monkeypatch.setattr(
+        detector_module, "judge", lambda *given, **more: counts.append(len(given[2])) or judge(*given, **more)
+    )
+    for scores in (found.scores, np.sqrt(alone.scores)):
+        threshold = float(np.sort(scores)[:2].mean())
+        np.testing.assert_array_equal(
+            detector.predict(image, threshold=threshold).points, found.points[found.scores >= threshold]
+        )
+        assert counts[-1] == np.sum(np.sqrt(alone.scores) >= threshold)
+    assert counts[-1] == len(found) - 1
     more = replace(detector, config=override(detector.config, {"look_views": 8}))
     chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=8)[:, 0]
     np.testing.assert_allclose(

@@ -72,23 +72,15 @@ class Atoms:
     def slide(self, p: Tensor, mass: Tensor, cap: float, steps: int) -> tuple[Tensor, Tensor]:
         """Descend in positions and masses together; steps are scaled by the curvature of a lone atom."""
         p, mass = p.clone(), mass.clone()
-        velocities = torch.zeros_like(p), torch.zeros_like(mass)
+        last = torch.zeros_like(p), torch.zeros_like(mass)
         for _ in range(steps):
-            each, _, gradient = self.correlate(p, mass)
-            self.move(p, mass, *velocities, each, gradient, cap)
+            self.move(p, mass, last, cap)
         return p, mass
 
-    def move(
-        self,
-        p: Tensor,
-        mass: Tensor,
-        velocity: Tensor,
-        growth: Tensor,
-        each: Tensor,
-        gradient: Tensor,
-        cap: float,
-    ) -> None:
-        """A step of `slide`, in place, from what `correlate` gives and from the step before."""
+    def move(self, p: Tensor, mass: Tensor, last: tuple[Tensor, Tensor], cap: float) -> None:
+        """A step of `slide`, in place; `last` are the changes of p and mass in the step before, then in this one."""
+        velocity, growth = last
+        each, _, gradient = self.correlate(p, mass)
         step = gradient / (self.stiffness * mass.clamp(min=LIGHT)[:, None])
         velocity.mul_(MOMENTUM).add_(step.clamp_(-1, 1), alpha=POSITION_STEP)
         growth.mul_(MOMENTUM).add_(each.sum(1), alpha=MASS_STEP / self.energy)

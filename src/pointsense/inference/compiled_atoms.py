@@ -32,27 +32,18 @@ class CompiledAtoms(Atoms):
     def correlate(self, p: Tensor, mass: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         atoms, rows = self._geometry(p), self._rows.numpy()
         count = _add_signals(*atoms, mass.numpy(), rows, self._filled.numpy(), self._signals.numpy())
-        left = self.back_projected.index_select(
-            0, self._filled[:count]
-        )  # several times as fast as by brackets
+        # Several times as fast as to index by brackets.
+        left = self.back_projected.index_select(0, self._filled[:count])
         left.flatten(0, 1).addmm_(self._signals[:count].flatten(0, 1), self.gram, alpha=-1)
         each, each_along = p.new_empty(2, len(p), self.code.axes)
         gradient = torch.empty_like(p)
         _correlate(*atoms, rows, left.numpy(), each.numpy(), each_along.numpy(), gradient.numpy())
         return each, each_along, gradient
 
-    def move(
-        self,
-        p: Tensor,
-        mass: Tensor,
-        velocity: Tensor,
-        growth: Tensor,
-        each: Tensor,
-        gradient: Tensor,
-        cap: float,
-    ) -> None:
+    def move(self, p: Tensor, mass: Tensor, last: tuple[Tensor, Tensor], cap: float) -> None:
+        each, _, gradient = self.correlate(p, mass)
         end = self.extent.numpy() - np.float32(0.501)
-        parts = (part.numpy() for part in (p, mass, velocity, growth, each, gradient))
+        parts = (part.numpy() for part in (p, mass, *last, each, gradient))
         _move(*parts, self.stiffness, self.energy, cap, end)
 
     def _geometry(self, p: Tensor) -> tuple[Any, ...]:
