@@ -29,6 +29,7 @@ import torch
 
 from command import in_one_sentence
 from methods import METHODS
+from pointsense.errors import DataError
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
 from pointsense.inference.device import autocast
@@ -63,9 +64,21 @@ def faster_rcnn(detector: Detector, box: float, data: Path, proposals: int) -> P
 
 
 def proposals_of(name: str) -> int:
-    """Most proposals of a tile, of the Faster R-CNN that was trained for the comparison on this set."""
-    stored = json.loads((ROOT / "docs" / "results" / f"{name}-faster-rcnn.json").read_text())
-    return int(stored["training"]["proposals"])
+    """Most proposals of a tile, of the Faster R-CNN that was trained for the comparison on this set.
+
+    Raises
+    ------
+    DataError
+        If no result says it.
+    """
+    path = ROOT / "docs" / "results" / f"{name}-faster-rcnn.json"
+    try:
+        return int(json.loads(path.read_text())["training"]["proposals"])
+    except (OSError, KeyError) as error:
+        raise DataError(
+            f"{path} does not tell the proposals of Faster R-CNN: train it, python benchmarks/real_data.py {name} "
+            "--method faster-rcnn"
+        ) from error
 
 
 def changed(detector: Detector, **settings: Any) -> Detector:

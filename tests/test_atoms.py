@@ -57,6 +57,7 @@ def test_compiled_atoms_slide_as_those_of_torch():
     assert (slid[1] == 0.7).any()
     assert (slid[1] == 0).any()
     assert (slid[0] == -0.499).any()
+    assert (slid[0] == plain.extent - 0.501).any()
     assert torch.equal(p, given[0])
     assert torch.equal(mass, given[1])
 

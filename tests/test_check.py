@@ -68,6 +68,12 @@ def test_points_in_a_single_training_image_are_too_few(good):
         "points are in 1 of the 6 training images; expected at least two, one to fit and one to select on: annotate "
         "more images"
     ]
+    add(good / "points.csv", "1.png,5,5")
+    assert errors(check(good)) == []
+    (good / "groups.csv").write_text(
+        "image,group\n" + "".join(f"{i}.png,{'abc'[i // 2]}\n" for i in range(6))
+    )
+    assert errors(check(good))[0].startswith("points are in 1 of the 3 groups of training images; expected")
     (good / "split.csv").write_text("image,split\n" + "".join(f"{i}.png,val\n" for i in range(6)))
     assert errors(check(good)) == []  # nothing to learn from, and nothing said of it
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from pointsense.datasets.dataset import Dataset, Sample, check_points_inside, points_inside
+from pointsense.datasets.division import check_both_parts
 from pointsense.datasets.load import read_dataset
 from pointsense.datasets.radius import estimate_radius, nearest_distances
 from pointsense.errors import DataError
@@ -93,7 +94,11 @@ def check(
             f"and {len(errors) - SHOWN} more errors like these; correct the first and check again"
         ]
 
-    errors += _too_few(dataset)
+    if dataset.train and not reading.problems:  # which may be why points are missing
+        try:
+            check_both_parts(dataset.train, dataset.val)
+        except DataError as error:
+            errors.append(str(error))
 
     warnings = [
         *reading.notes,
@@ -107,16 +112,6 @@ def check(
     return [Finding("error", message) for message in errors] + [
         Finding("warning", message) for message in warnings
     ]
-
-
-def _too_few(dataset: Dataset) -> Iterator[str]:
-    """Training holds a part of its images back to choose on; both parts need points."""
-    annotated = sum(len(sample.points) > 0 for sample in dataset.train)
-    if dataset.train and annotated < 2:
-        yield (
-            f"points are in {annotated} of the {len(dataset.train)} training images; expected at least two, one to fit "
-            "and one to select on: annotate more images"
-        )
 
 
 def _look(sample: Sample) -> Looked:

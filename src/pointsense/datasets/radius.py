@@ -147,8 +147,7 @@ def match_radius(
     counted = dataset.only(class_name) if class_name else dataset
     if not any(len(sample.points) for sample in counted.samples):
         raise DataError(
-            f"{dataset.root} holds no point{f' of the class {class_name}' if class_name else ''}: "
-            "annotate its images, one line of image,y,x in points.csv for each object"
+            f"{dataset.root} holds no point: annotate its images, one line of image,y,x in points.csv for each object"
         )
     estimate = estimate_radius(counted)
     if estimate is None:

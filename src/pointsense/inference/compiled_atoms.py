@@ -54,6 +54,8 @@ class CompiledAtoms(Atoms):
 @allocating
 def _windows(coordinate, count, window, hop):
     """First and last of `count` windows of a row, or column, that cover a coordinate."""
+    if not abs(coordinate) < FAR:
+        return 0, -1
     last = int((coordinate + np.float32(window - hop + 0.5)) // np.float32(hop))
     return max(0, last - window // hop + 1), min(last, count - 1)
 
@@ -83,8 +85,6 @@ def _add_signals(p, directions, lattice, window, hop, mass, rows, filled, signal
     count = 0
     rows[:] = -1
     for k in range(len(p)):
-        if not (abs(p[k, 0]) < FAR and abs(p[k, 1]) < FAR):
-            continue
         first_i, last_i = _windows(p[k, 0], lattice[0], window, hop)
         first_j, last_j = _windows(p[k, 1], lattice[1], window, hop)
         for i in range(first_i, last_i + 1):
@@ -101,8 +101,9 @@ def _add_signals(p, directions, lattice, window, hop, mass, rows, filled, signal
                 signal = signals[rows[number]]
                 for axis in range(axes):
                     low, share = _bin(y, x, directions[axis], bins)
-                    signal[axis, low] += weight * (1 - share)
-                    signal[axis, low + 1] += weight * share
+                    upper = weight * share
+                    signal[axis, low] += weight - upper
+                    signal[axis, low + 1] += upper
     return count
 
 
@@ -113,8 +114,6 @@ def _correlate(p, directions, lattice, window, hop, rows, left, each, each_along
     turn = np.float32(math.pi / window)
     each[:], each_along[:], gradient[:] = 0, 0, 0
     for k in range(len(p)):
-        if not (abs(p[k, 0]) < FAR and abs(p[k, 1]) < FAR):
-            continue
         first_i, last_i = _windows(p[k, 0], lattice[0], window, hop)
         first_j, last_j = _windows(p[k, 1], lattice[1], window, hop)
         for i in range(first_i, last_i + 1):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsense.datasets import Sample
+from pointsense.datasets.division import check_both_parts, drawn_by_image
 from pointsense.errors import DataError
 from pointsense.evaluation.cases import Case
 from pointsense.inference.decode import Decoder, Found
@@ -50,13 +51,10 @@ def draw_selection(
     DataError
         If there are fewer than two images, or points of a class are in too few groups to have them in both parts.
     """
-    if len(samples) < 2:
-        raise DataError(
-            f"expected at least two training images, one to fit and one to select on, found {len(samples)}"
-        )
+    check_both_parts(samples, val, classes)
     groups = sorted({s.group for s in samples})
     seen = len({s.group for s in val}.intersection(groups))
-    by_image = len(groups) == 1 or seen > 0
+    by_image = drawn_by_image(samples, val)
     if seen:
         log.warning(
             "groups are in train and in val (%d): the selection part is drawn by image, too, and flatters as val does",
@@ -76,13 +74,6 @@ def draw_selection(
         points[place[unit]] += np.bincount(labels[labels >= 0], minlength=len(classes))
         if by_image:
             members[place[unit], groups.index(s.group)] += 1
-    for name, filled in zip(classes, np.count_nonzero(points, axis=0), strict=True):
-        if filled < 2:
-            raise DataError(
-                f"points{f' of the class {name}' if name else ''} are in {filled} of the {len(names)} "
-                f"{'training images' if by_image else 'groups of training images'}; expected at least two, one to fit "
-                "and one to select on: annotate more images"
-            )
     generator = np.random.default_rng([seed, 7])
     best, chosen = np.inf, np.zeros(0, dtype=int)
     for _ in range(DRAWS):
