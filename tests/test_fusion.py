@@ -13,7 +13,6 @@ from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
 from pointsense.inference.mass import average_mass
 from pointsense.inference.second_look import judge
-from pointsense.model.backbone import build_timm
 from pointsense.model.classes import PointClass
 from pointsense.model.config import override
 from pointsense.model.fusion import fused
@@ -21,6 +20,7 @@ from pointsense.model.network import build_network
 from pointsense.model.presets import fitted_to, preset
 from pointsense.model.second_look import SecondLook
 from pointsense.model.strided import Strided, ZeroBefore
+from pointsense.model.timm_backbone import build_timm
 
 
 def unsettled(network: nn.Module) -> nn.Module:

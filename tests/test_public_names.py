@@ -7,7 +7,9 @@ import pytest
 
 import pointsense
 
-TELL = "import sys; print(sorted({'torch', 'numpy', 'matplotlib', 'timm'} & set(sys.modules)))"
+TELL = (
+    "import sys; print(sorted({'torch', 'torch._dynamo', 'numpy', 'matplotlib', 'timm'} & set(sys.modules)))"
+)
 
 
 def heavy_after(code):
@@ -25,6 +27,12 @@ def test_import_is_light():
 def test_image_side_needs_no_torch():
     code = "import pointsense as p; p.read_image, p.load_dataset, p.Detections, p.match, p.evaluate, p.check"
     assert "torch" not in heavy_after(code)
+
+
+def test_prediction_needs_neither_timm_nor_the_compiler():
+    code = """import numpy as np, pointsense as p
+p.Detector.load('blood').predict(np.zeros((64, 64, 3), np.uint8))"""
+    assert heavy_after(code) == "['numpy', 'torch']"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["predict"]])

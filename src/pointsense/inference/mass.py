@@ -25,6 +25,9 @@ from pointsense.model.second_look import SecondLook
 Networks = tuple[Network, SecondLook | None]
 """The network, and the second look where there is one."""
 
+EXAMPLE = 4 * ALIGNMENT
+"""px: side of the image that faster copies are tried on, where a network takes any."""
+
 MARGIN = 2
 """Windows around a core: one to cover it whole, and one for what atoms outside of it do to those inside."""
 
@@ -89,10 +92,11 @@ class MassMapper:
         if not self.final:
             return own
         if self._faster is None or self._faster[0] != own:
-            side, drawn = self.config.patch, torch.Generator().manual_seed(0)
-            patch = torch.rand(1, self.contract.channels, side, side, generator=drawn)
-            crop = patch[..., : self.config.look, : self.config.look]
-            self._faster = own, (fused(self.network, patch), self.look and fused(self.look, crop))
+            side = EXAMPLE if isinstance(self.network, ProjectionNetwork) else self.config.patch
+            example = torch.rand(
+                1, self.contract.channels, side, side, generator=torch.Generator().manual_seed(0)
+            )
+            self._faster = own, (fused(self.network, example), self.look and fused(self.look, example))
         return self._faster[1]
 
     @property
@@ -162,8 +166,9 @@ class MassMapper:
     def maps(self, image: Tensor, core: int = 1024) -> list[TileMap]:
         """Mass maps of the tiles of a prepared image (C, H, W), with a margin around each core."""
         (height, width), stride = image.shape[1:], self.config.stride
+        halo = self.halo if max(height, width) > core else 0  # of one tile nothing lies around
         found = []
-        for tile in tiles(height, width, core=core, halo=self.halo, step=self.step, fill=ALIGNMENT):
+        for tile in tiles(height, width, core=core, halo=halo, step=self.step, fill=ALIGNMENT):
             mass = self.mass(tile.read(image)[0])
             # No cell is centred on what the image was filled up with.
             mass[:, -(-(height - tile.box[0]) // stride) :] = 0

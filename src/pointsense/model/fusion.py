@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -67,7 +66,7 @@ def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.Batc
             hooks.append(
                 module.register_forward_hook(lambda module, _, output: made.append((module, output)))
             )
-        elif type(module) in (nn.BatchNorm2d, BatchNormAct2d):
+        elif isinstance(module, nn.BatchNorm2d):
             hooks.append(
                 module.register_forward_pre_hook(lambda module, inputs: taken.append((module, inputs[0])))
             )
@@ -86,8 +85,8 @@ def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.Batc
 
 
 def _what_is_left(normalisation: nn.BatchNorm2d) -> nn.Module:
-    """What a normalisation does beside normalising; a module of its own."""
-    return nn.Sequential(normalisation.act) if isinstance(normalisation, BatchNormAct2d) else nn.Identity()
+    """What a normalisation does beside normalising, as those of timm that have an activation; a module of its own."""
+    return nn.Sequential(getattr(normalisation, "act", nn.Identity()))
 
 
 @torch.no_grad()

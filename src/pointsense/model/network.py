@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import UsageError
-from pointsense.model.backbone import Decoder, PlainEncoder, build_encoder, build_timm
+from pointsense.model.backbone import Decoder, PlainEncoder, build_encoder
 from pointsense.model.config import DEEPEST, Config
 from pointsense.model.heads import GlobalHead, ProjectionHead, SpatialHead
 from pointsense.model.patch_code import PatchCode
@@ -50,6 +50,8 @@ class PatchNetwork(nn.Module):
             self.backbone: nn.Module = nn.Sequential(encoder, _Last(), last)
             width = PlainEncoder(channels).widths[-1]
         else:
+            from pointsense.model.timm_backbone import build_timm
+
             self.backbone, self.normalise = build_timm(
                 config, channels, load=load, num_classes=0, global_pool="avg" if pooled else ""
             )

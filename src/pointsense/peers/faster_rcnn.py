@@ -25,8 +25,8 @@ from pointsense.errors import UsageError
 from pointsense.inference.tiles import Tile, tiles
 from pointsense.learning.crops import Field
 from pointsense.learning.training import GIVEN_RATE, starts_given
-from pointsense.model.backbone import Normalise, TimmEncoder, build_timm
 from pointsense.model.config import DEEPEST, Config, override
+from pointsense.model.timm_backbone import Normalise, TimmEncoder, build_timm
 from pointsense.peers.descent import descend
 from pointsense.peers.frame import Frame, FramedFinder, read
 from pointsense.peers.problem import Found, Problem, Trained, best_choice

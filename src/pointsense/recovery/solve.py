@@ -13,6 +13,7 @@ from torch import Tensor
 from . import compiled
 from .dal import dal
 from .gradients import SupportRule
+from .graphs import outside_of_graphs
 from .orthogonal import orthogonal_active_set
 from .problem import LassoResult, Problem, Status, check_number, check_start, check_system, per_column
 from .proximal import STEPS, proximal_gradient, unroll
@@ -117,7 +118,7 @@ def lasso(
     )
 
 
-@torch.compiler.disable
+@outside_of_graphs
 def sparse_code(
     x: Tensor,
     D: Tensor,
