@@ -16,7 +16,7 @@ from pointsense.model.classes import Reading
 from pointsense.recovery import compiled
 
 pytest.importorskip("numba")
-from pointsense.inference.compiled_atoms import CompiledAtoms, _correlate
+from pointsense.inference.compiled_atoms import CompiledAtoms, _add_signals, _correlate, _move
 
 
 def random_case(kind, code, seed, count, side=(36, 50), blur=0.5):
@@ -138,7 +138,15 @@ def test_what_is_found_does_not_depend_on_what_computes_it(monkeypatch):
     assert len(found.positions) == len(plain.positions) > 30
     torch.testing.assert_close(found.positions, plain.positions, atol=0.01, rtol=0)
     torch.testing.assert_close(found.supported, plain.supported, atol=0.01, rtol=0)
-    assert len(_correlate.signatures) == 1  # arrays of one layout: nothing is compiled twice
+
+
+def test_nothing_is_compiled_twice():
+    code = ProjectionCode(24, 12, 8, 12)
+    codes = torch.randn(code.numbers, *code.lattice(36, 50), generator=torch.Generator().manual_seed(0))
+    guesses = torch.rand(2, 30, generator=torch.Generator().manual_seed(1)).T * 30  # columns that lie apart
+    for start in (None, guesses, guesses.contiguous()):
+        recover_measure(code, codes, start=start)
+    assert [len(loop.signatures) for loop in (_add_signals, _correlate, _move)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("radius", [1, 4])

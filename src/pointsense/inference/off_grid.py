@@ -149,7 +149,7 @@ def recover_measure(
             "(--precision 32-true)"
         )
     atoms = atoms_of(code, codes, reading)
-    p = codes.new_zeros(0, 2) if start is None else start.to(codes)
+    p = codes.new_zeros(0, 2) if start is None else start.to(codes).contiguous()
     # Guesses begin without mass and slide to what the codes support.
     p, mass = _settled(atoms, p, codes.new_zeros(len(p)), reading, floor, cap)
     # The number of rounds is fixed: what is found in one place must not depend on how soon others are done.
