@@ -115,6 +115,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "gaussian": ("iid Gaussian sensing", {"sensing": "gaussian"}, DENSE + RARE),
     "filtered": ("filtered Gaussian sensing", {"sensing": "filtered"}, DENSE + TISSUE + RARE),
     "steps2": ("twice as many steps", {"steps": 6000}, DENSE),
+    "steps5000": ("5,000 steps, twice as many", {"steps": 5000}, SIZES),
     "l1-paper": ("end-to-end L1 term, rule (8)", {"alpha": 0.05, "backward": "paper"}, DENSE + RARE),
     "l1-exact": ("end-to-end L1 term, exact rule", {"alpha": 0.05, "backward": "exact"}, DENSE + RARE),
 }
