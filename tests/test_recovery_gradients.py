@@ -242,8 +242,9 @@ def test_zero_measurements_and_zero_columns_have_zero_gradients():
 def test_not_converged_warns_only_when_a_gradient_is_asked_for():
     x, D, lam, _, _ = problem(15)
     sparse_code(x, D, lam, method="ista", max_iter=2)
-    with pytest.warns(ConvergenceWarning, match="3 of 3 right-hand sides"):
+    with pytest.warns(ConvergenceWarning, match="3 of 3 right-hand sides") as told:
         sparse_code(x.requires_grad_(), D, lam, method="ista", max_iter=2)
+    assert told[0].filename == __file__  # who called
     with torch.no_grad():
         sparse_code(x, D, lam, method="ista", max_iter=2)
     sparse_code(x, D, lam, backward="unrolled", max_iter=2)  # a fixed depth promises nothing

@@ -98,6 +98,7 @@ def test_a_model_keeps_its_second_look(cells, tmp_path, monkeypatch):
     alone = replace(detector, look=None).predict(image, threshold=0.0)
     assert len(found) > 2
     assert len(detector.predict(image, threshold=1e200)) == 0
+    assert len(detector.predict(image, threshold=-np.inf)) == len(found)
     np.testing.assert_array_equal(found.points, alone.points)
     views = detector.config.views
     chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=views)[:, 0]

@@ -174,7 +174,7 @@ class Detector(MassMapper):
             found = [predict_patches(network, prepared, self.config, self.device)]
         least = self.thresholds(threshold)
         if self.look is not None:  # a score after it is at most the root of that before
-            least = {name: max(value, 0.0) * value for name, value in least.items()}
+            least = {name: max(value, 0.0) * max(value, 0.0) for name, value in least.items()}
         candidates = self.detections(found, np.shape(image)[:2], least, zoom)
         return self.looked_at(levelled, candidates, threshold, zoom)
 

@@ -25,9 +25,6 @@ from pointsense.model.second_look import SecondLook
 Networks = tuple[Network, SecondLook | None]
 """The network, and the second look where there is one."""
 
-EXAMPLE = 4 * ALIGNMENT
-"""px: side of the image that faster copies are tried on, where a network takes any."""
-
 MARGIN = 2
 """Windows around a core: one to cover it whole, and one for what atoms outside of it do to those inside."""
 
@@ -92,11 +89,10 @@ class MassMapper:
         if not self.final:
             return own
         if self._faster is None or self._faster[0] != own:
-            side = EXAMPLE if isinstance(self.network, ProjectionNetwork) else self.config.patch
-            example = torch.rand(
-                1, self.contract.channels, side, side, generator=torch.Generator().manual_seed(0)
-            )
-            self._faster = own, (fused(self.network, example), self.look and fused(self.look, example))
+            side, drawn = self.config.patch, torch.Generator().manual_seed(0)
+            patch = torch.rand(1, self.contract.channels, side, side, generator=drawn)
+            crop = patch[..., : self.config.look, : self.config.look]
+            self._faster = own, (fused(self.network, patch), self.look and fused(self.look, crop))
         return self._faster[1]
 
     @property

@@ -215,7 +215,7 @@ def sparse_code(
             f"{goal:g} (up to {float(gaps.max()):.2g}), so their gradient is not that of the lasso: raise "
             "max_iter, or use method='auto'",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,  # over `outside_of_graphs`
         )
     code = code.to(x.device)
     if scale is not None:
