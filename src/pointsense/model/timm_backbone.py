@@ -19,7 +19,7 @@ logging.getLogger("timm").setLevel(logging.ERROR)  # that a backbone has no use 
 
 
 class TimmEncoder(nn.Module):
-    """A timm network's features from stride 2 to `DEEPEST`, its own input normalisation in front."""
+    """A timm network's features from stride 2 to `DEEPEST`, of an image that is normalised as it expects."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
