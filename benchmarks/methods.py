@@ -86,6 +86,7 @@ REPAIRS: dict[str, Any] = {
 }
 REPAIRED: dict[str, Any] = LITERAL | REPAIRS
 PAPER = ("icpr2012", "mitos14_half")
+MITOSES = ("icpr2012", "icpr2012-A04", "mitos14_half")
 
 ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
 """Families with images of their own."""
@@ -132,6 +133,7 @@ READINGS: dict[str, tuple[str, dict[str, Any]]] = {
 METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap"}, seeds=3),
+    "spots": Method("pointsense, beside a heat map", settings={"spots": 1.0}, seeds=3, families=MITOSES),
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
     **{
         f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)

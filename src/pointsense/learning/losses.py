@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class Loss:
     Attributes
     ----------
     total : Tensor
-        ``l2 + alpha * l1 + count``, what is minimised.
+        ``l2 + alpha * l1 + count``, and what a heat map beside the code adds: what is minimised.
     l2 : Tensor
         1/2 |x_hat - x|^2.
     l1 : Tensor
@@ -54,7 +54,7 @@ def loss(
     points : sequence of tensors, (N, 2)
         (y, x) in px of the patch; for each image, for each class.
     config : Config
-        alpha and beta; the rule of the L1 term's gradient.
+        alpha, beta and spots, the weight of the heat map; the rule of the L1 term's gradient.
     known : Tensor, optional, (B, 1, S, S)
         0 where the points of a crop are not told by what is seen: mass there is of no account.
     """
@@ -77,7 +77,11 @@ def loss(
     l2 = network.code.measure(mass - labels).square().sum() / 2
     l1 = _end_to_end(network, mass, weight, cells, config) if config.alpha else l2.new_zeros(())
     count = (config.beta * (mass - labels).sum((1, 2, 3))).square().sum() / 2
-    return _total(l2, l1, count, len(points), config)
+    terms = _total(l2, l1, count, len(points), config)
+    if output.spots is None:
+        return terms
+    beside = _spots(output.spots, weight, points, config).total
+    return replace(terms, total=terms.total + config.spots * beside)
 
 
 def _total(l2: Tensor, l1: Tensor, count: Tensor, B: int, config: Config) -> Loss:

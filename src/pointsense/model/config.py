@@ -76,6 +76,9 @@ class Config(BaseModel):
     # Loss, eq. (3)
     alpha: float = Field(0.0, ge=0, description="weight of the L1 term")
     beta: float = Field(0.02, ge=0, description="weight of the cell count in the label")
+    spots: float = Field(
+        0.0, ge=0, description="weight of a heat map learned beside the code from the same features; 0: none"
+    )
     lam: float = Field(
         0.05, ge=0, description="lambda of the lasso in training and decoding (global, spatial)"
     )
@@ -150,6 +153,11 @@ class Config(BaseModel):
     def _consistent(self) -> Config:
         if self.look and self.head != "projection":
             raise ValueError(f"look is for the head 'projection', found '{self.head}'")
+        if self.spots and (self.head != "projection" or self.target != "code"):
+            raise ValueError(
+                "spots is for a heat map beside the code of the head 'projection', found the head "
+                f"'{self.head}' and the target '{self.target}'"
+            )
         if 3 * self.margin > self.patch:
             raise ValueError(
                 f"margin ({self.margin}) must be at most a third of a patch ({self.patch}), or little is left of it"

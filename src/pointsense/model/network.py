@@ -26,11 +26,14 @@ class Output(NamedTuple):
         Number of objects of each image and class, image by image.
     mass : Tensor or None, (B * K, 1, H / stride, W / stride)
         The mass maps of the projection head.
+    spots : Tensor or None, like `mass`
+        The heat maps learned beside the code, where there are any.
     """
 
     codes: Tensor
     counts: Tensor
     mass: Tensor | None = None
+    spots: Tensor | None = None
 
 
 class PatchNetwork(nn.Module):
@@ -83,7 +86,11 @@ class _Last(nn.Module):
 
 
 class ProjectionNetwork(nn.Module):
-    """Encoder, decoder, a mass map for each class; then the fixed linear measurement of their windows."""
+    """Encoder, decoder, a mass map for each class; then the fixed linear measurement of their windows.
+
+    A heat map of the same features may be learned beside, which helps these along where objects are rare; nothing is
+    predicted from it.
+    """
 
     def __init__(self, config: Config, channels: int, classes: int, *, load: bool):
         super().__init__()
@@ -100,16 +107,22 @@ class ProjectionNetwork(nn.Module):
         self.backbone, self.normalise = build_encoder(config, channels, load=load)
         self.decoder = Decoder(self.backbone.strides, self.backbone.widths, config.stride, config.width)
         self.head = ProjectionHead(self.decoder.width, classes, heatmap=config.target == "heatmap")
+        self.spots = ProjectionHead(self.decoder.width, classes, heatmap=True) if config.spots else None
 
     def mass(self, image: Tensor) -> Tensor:
         """Image (B, C, H, W) to mass maps (B, K, H / stride, W / stride)."""
-        features = self.backbone(self.normalise(image))  # strides 2, 4, 8, 16
-        return self.head(self.decoder(features))
+        return self.head(self.features(image))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Image (B, C, H, W) to features (B, F, H / stride, W / stride)."""
+        return self.decoder(self.backbone(self.normalise(image)))  # from strides 2, 4, 8, 16
 
     def forward(self, image: Tensor) -> Output:
-        mass = self.mass(image).flatten(0, 1)[:, None]  # (B * K, 1, H / stride, W / stride)
+        features = self.features(image)
+        mass = self.head(features).flatten(0, 1)[:, None]  # (B * K, 1, H / stride, W / stride)
         codes = self.code.measure(mass)  # (B * K, L * m, I, J): x = Phi h
-        return Output(codes, mass.sum((1, 2, 3)), mass)
+        spots = None if self.spots is None else self.spots(features).flatten(0, 1)[:, None]
+        return Output(codes, mass.sum((1, 2, 3)), mass, spots)
 
 
 Network = PatchNetwork | ProjectionNetwork
