@@ -137,8 +137,12 @@ METHODS = {
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
     **{
         f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)
-        for name, title in (("code", "pointsense"), ("heatmap", "heat map"))
-        for key, (words, settings) in READINGS.items()
+        for name, title, keys in (
+            ("code", "pointsense", tuple(READINGS)),
+            ("heatmap", "heat map", tuple(READINGS)),
+            ("spots", "pointsense, beside a heat map", ("look0",)),
+        )
+        for key, (words, settings) in ((key, READINGS[key]) for key in keys)
     },
     "fcrn": Method("density, FCRN-A", peer="fcrn"),
     "faster-rcnn": Method(

@@ -67,7 +67,7 @@ def test_presets_train_and_predict(name, cells, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"target": "heatmap"}, {"alpha": 0.05, "backward": "exact"}, {"hard": 0.5}]
+    "changes", [{"target": "heatmap"}, {"alpha": 0.05, "backward": "exact"}, {"hard": 0.5}, {"spots": 1.0}]
 )
 def test_other_losses_train(changes, cells, tmp_path):
     config = override(preset("pointsense"), SMALL | {"width": 8} | changes)

@@ -16,6 +16,8 @@ from pointsense.datasets import Sample, load_dataset
 from pointsense.datasets.synthetic import RADIUS_PX, draw_image, make_synthetic
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation import match
+from pointsense.images import read_image
+from pointsense.inference.detector import Detector
 from pointsense.inference.device import pick_device
 from pointsense.learning import course, training
 from pointsense.learning.augment import recoloured, turned
@@ -191,8 +193,8 @@ def data(tmp_path_factory):
     return make_synthetic(tmp_path_factory.mktemp("set"), images=6, size=96)
 
 
-def fitted(data, out, **options):
-    config = override(preset("pointsense"), parse_settings(TINY))
+def fitted(data, out, settings=(), **options):
+    config = override(preset("pointsense"), parse_settings([*TINY, *settings]))
     return train(load_dataset(data), out, config, radius=RADIUS_PX, device="cpu", **options)
 
 
@@ -220,6 +222,18 @@ def test_val_is_never_opened_and_the_seed_decides(data, tmp_path):
         "curve.png",
         "README.md",
     }
+
+
+def test_a_model_that_learned_beside_a_heat_map_is_stored_and_read_whole(data, tmp_path):
+    fitted(data, tmp_path / "run", ["spots=1", "steps=8", "checks=1"])
+    fitted(data, tmp_path / "plain", ["steps=8", "checks=1"])
+    image = read_image(load_dataset(data).val[0].path)
+    found, plain = (
+        Detector.load(tmp_path / name, device="cpu").predict(image, threshold=0.0)
+        for name in ("run", "plain")
+    )
+    assert len(found)
+    assert not np.array_equal(found.scores, plain.scores)
 
 
 def test_an_existing_run_is_not_overwritten_by_accident(data, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pointsense.errors import UsageError
 from pointsense.learning.losses import loss
 from pointsense.model.config import override
 from pointsense.model.network import Output, build_network
@@ -106,6 +107,43 @@ def test_heat_map_loss_is_least_at_its_spots_and_takes_empty_crops():
     for wrong in (output.mass.detach(), maps.roll(4, 2), 0.3 * maps):
         assert loss(network, output._replace(mass=wrong), POINTS, config).total > right
     assert right.isfinite()
+
+
+def test_a_heat_map_beside_the_code_adds_its_own_loss():
+    config, network, output = projection_setup(spots=0.5)
+    values = torch.rand(output.mass.shape, generator=torch.Generator().manual_seed(1))
+    code = loss(network, output, POINTS, override(config, {"spots": 0.0}))
+    heat = loss(
+        network, output._replace(mass=values), POINTS, override(config, {"spots": 0, "target": "heatmap"})
+    )
+    both = loss(network, output._replace(spots=values), POINTS, config)
+    assert both.total.item() == pytest.approx((code.total + 0.5 * heat.total).item(), rel=1e-6)
+    assert (both.l2, both.count) == (code.l2, code.count)
+
+
+def test_a_heat_map_beside_the_code_teaches_the_features_and_predicts_nothing():
+    config, network, _ = projection_setup(spots=1.0)
+    image = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    output = network(image)
+    gradients = []
+    for spots in (output.spots, None):
+        total = loss(network, output._replace(spots=spots), POINTS, config).total
+        (gradient,) = torch.autograd.grad(total, next(network.decoder.parameters()), retain_graph=True)
+        gradients.append(gradient)
+    assert not torch.allclose(*gradients)
+    network.eval()
+    before = network.mass(image)
+    assert torch.equal(before.flatten(0, 1)[:, None], network(image).mass)
+    torch.nn.init.ones_(network.spots.convolution.weight)
+    assert torch.equal(network.mass(image), before)
+
+
+@pytest.mark.parametrize("changes", [{"head": "global"}, {"target": "heatmap"}])
+def test_a_heat_map_is_learned_beside_the_projected_code_alone(changes):
+    with pytest.raises(
+        UsageError, match="spots is for a heat map beside the code of the head 'projection', found"
+    ):
+        override(preset("pointsense"), {"spots": 1.0} | changes)
 
 
 @pytest.mark.parametrize("target", ["code", "heatmap"])
