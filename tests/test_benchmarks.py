@@ -1,5 +1,6 @@
 """The benchmarks run, tell what is missing, and the page of results is what their JSON files say."""
 
+import argparse
 import copy
 import json
 import re
@@ -331,6 +332,23 @@ def test_precision_smoke_run_compares_both(real_data, capsys, monkeypatch):
     told = capsys.readouterr().out
     assert re.search(r"synthetic: F1 0\.[1-9].* in half precision, .* of the points within 0\.5 px", told)
     assert precision.main([]) == 2
+
+
+def test_transfer_smoke_run_scores_both_looks(real_data, capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("POINTSENSE_DATA", raising=False)
+    transfer = __import__("transfer")
+    assert transfer.main(["--smoke"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"synthetic: F1 0\.[1-9]\d\d by its own threshold; first look: .*; second look: ", told)
+    assert transfer.main(["icpr2012"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        transfer.main(["icpr2012", "--methods", "code,wide"])
+    assert "unknown method 'wide'; use some of code, heatmap, " in capsys.readouterr().err
+    for name, method in (("icpr2012-fold1", "code"), ("icpr2012-fold1-spots-seed2", "spots")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").touch()
+        asked = argparse.Namespace(sets=["icpr2012"], methods="code,spots", runs=tmp_path)
+        assert (method, tmp_path / name) in list(transfer.models(asked))
 
 
 def test_speed_smoke_run_tells_ratios(real_data, capsys, monkeypatch):

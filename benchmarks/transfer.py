@@ -1,0 +1,141 @@
+"""How trained models do on images of another set: other slides, another scanner.
+
+    python benchmarks/transfer.py icpr2012                    on the `train` images of mitos14_half
+    python benchmarks/transfer.py icpr2012 --methods code     of one method alone
+    python benchmarks/transfer.py --smoke                     a tiny model on synthetic images, to see that all runs
+
+The images are enlarged or shrunk to the size at which the other set's own models see theirs. Prints for each model of
+benchmarks/real_data.py F1 by its own threshold, and for its candidates before and after the second look the average
+precision and the best F1 that any threshold gives; writes all to docs/results/transfer.json. There are more objects
+here than in the selection part of a fold, and none that are reported elsewhere: differences of methods show sooner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from command import in_one_sentence
+from decoders import PROTOCOL
+from methods import METHODS
+from pointsense.evaluation import Case, evaluate
+from pointsense.evaluation.threshold import best_threshold
+from pointsense.images import read_image
+from pointsense.inference.scaling import rescaled
+from pointsense.model.presets import fitted_to
+from pointsense.writing import write_json
+from provenance import hardware, versions
+from tasks import SMOKE, TASKS, configured, data_folder, select_tasks, trained_models_parser
+from tiling import smoke_run
+
+if TYPE_CHECKING:
+    from pointsense.datasets import Sample
+    from pointsense.inference.detector import Detector
+
+LEAST = 0.02
+"""Of the first network's scores: what is below is no candidate."""
+
+
+def transferred(detector: Detector, samples: Sequence[Sample], radius: float, scale: float) -> dict[str, Any]:
+    """Scores of a detector of one class on images that it sees at `scale` of their size."""
+    zoom = scale / detector.config.scale
+    first, second = [], []
+    for sample in samples:
+        image = read_image(sample.path)
+        levelled = detector.as_input(image, sample.name)
+        maps = detector.maps(rescaled(levelled, scale))
+        found = detector.detections([detector.decode_maps(maps)], image.shape[:2], LEAST, zoom)
+        looked = detector.looked_at(levelled, found, -1.0, zoom)
+        for cases, one in ((first, found), (second, looked)):
+            cases.append(Case(sample.name, sample.group, sample.points, one.points, one.scores))
+    own = detector.classes[0].threshold
+    scores = evaluate(second, radius, threshold=own, protocol=PROTOCOL).overall
+    row: dict[str, Any] = {
+        "f1": scores.f1,
+        "precision": scores.precision,
+        "recall": scores.recall,
+        "threshold": own,
+    }
+    for name, cases in (("first", first), ("second", second)):
+        best = best_threshold(cases, radius, protocol=PROTOCOL, tolerance=0.0)
+        row[name] = {"average_precision": best.average_precision, "best_f1": best.f1}
+    return row
+
+
+def shown(name: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The line of a model, or of the mean of some."""
+
+    def mean(*keys: str) -> float:
+        values: list[Any] = list(rows)
+        for key in keys:
+            values = [value[key] for value in values]
+        return float(np.mean(values))
+
+    looks = "; ".join(
+        f"{look} look: average precision {mean(look, 'average_precision'):.3f}, best F1 {mean(look, 'best_f1'):.3f}"
+        for look in ("first", "second")
+    )
+    return f"{name}: F1 {mean('f1'):.3f} by its own threshold; {looks}"
+
+
+def models(asked: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """The methods and folders of the models that are there."""
+    for task in select_tasks(asked.sets):
+        for method in asked.methods.split(","):
+            name = task if method == "code" else f"{task}-{method}"
+            for folder in sorted([asked.runs / name, *asked.runs.glob(f"{name}-seed?")]):
+                if (folder / "metrics.json").exists():
+                    yield method, folder
+
+
+@in_one_sentence
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Score the models of the tasks that are named; 0, or the exit code of what went wrong."""
+    from pointsense.inference.detector import Detector
+
+    parser = trained_models_parser(__doc__, "transfer.json")
+    parser.add_argument("--to", default="mitos14_half", choices=TASKS, metavar="SET", help="[mitos14_half]")
+    parser.add_argument("--methods", default="code,spots,heatmap", help="[code,spots,heatmap]")
+    asked = parser.parse_args(arguments)
+    if strange := set(asked.methods.split(",")) - set(METHODS):
+        parser.error(f"unknown method '{min(strange)}'; use some of {', '.join(METHODS)}")
+    if asked.smoke:
+        from pointsense.datasets import load_dataset
+
+        with tempfile.TemporaryDirectory() as temporary:
+            folder, images = smoke_run(Path(temporary))
+            samples = load_dataset(images.parent).val
+            print(
+                shown(
+                    "synthetic",
+                    [transferred(Detector.load(folder, device="cpu"), samples, SMOKE.radius, 1.2)],
+                )
+            )
+        return 0
+    data, target = data_folder(asked.data), TASKS[asked.to]
+    scale = fitted_to(configured(target.preset, target.settings, data), target.radius).scale
+    samples = target.load(data).train
+    about = {"date": datetime.date.today().isoformat(), "versions": versions(), "hardware": hardware("cpu")}
+    rows: dict[str, dict[str, Any]] = {}
+    for method, folder in models(asked):
+        row = transferred(Detector.load(folder, device="cpu"), samples, target.radius, scale)
+        rows[folder.name] = row | {"method": method}
+        print(shown(folder.name, [row]), flush=True)
+        write_json(asked.out, about | {"to": asked.to, "images": len(samples), "models": rows})
+    for method in asked.methods.split(","):
+        if ours := [row for row in rows.values() if row["method"] == method]:
+            print(shown(f"{METHODS[method].title}, {len(ours)} models", ours))
+    if not rows:
+        print(f"{asked.runs} holds no model of these sets")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
