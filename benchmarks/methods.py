@@ -86,7 +86,6 @@ REPAIRS: dict[str, Any] = {
 }
 REPAIRED: dict[str, Any] = LITERAL | REPAIRS
 PAPER = ("icpr2012", "mitos14_half")
-MITOSES = ("icpr2012", "icpr2012-A04", "mitos14_half")
 
 ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
 """Families with images of their own."""
@@ -133,17 +132,21 @@ READINGS: dict[str, tuple[str, dict[str, Any]]] = {
 METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap"}, seeds=3),
-    "spots": Method("pointsense, beside a heat map", settings={"spots": 1.0}, seeds=3, families=MITOSES),
+    "spots": Method(
+        "pointsense, beside a heat map", settings={"spots": 1.0}, seeds=3, families=("icpr2012",)
+    ),
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
     **{
         f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)
-        for name, title, keys in (
-            ("code", "pointsense", tuple(READINGS)),
-            ("heatmap", "heat map", tuple(READINGS)),
-            ("spots", "pointsense, beside a heat map", ("look0",)),
-        )
-        for key, (words, settings) in ((key, READINGS[key]) for key in keys)
+        for name, title in (("code", "pointsense"), ("heatmap", "heat map"))
+        for key, (words, settings) in READINGS.items()
     },
+    "spots-look0": Method(
+        "pointsense, beside a heat map, no second look",
+        settings={"look": 0},
+        families=("icpr2012",),
+        trained_as="spots",
+    ),
     "fcrn": Method("density, FCRN-A", peer="fcrn"),
     "faster-rcnn": Method(
         "Faster R-CNN",
