@@ -25,6 +25,7 @@ from pointsense.evaluation import Case, evaluate, match
 from pointsense.images import read_image
 from pointsense.writing import write_json
 from provenance import hardware, versions
+from real_data import trained_runs
 from tasks import SMOKE, data_folder, select_tasks, trained_models_parser
 from tiling import WITHIN, smoke_run
 
@@ -75,9 +76,8 @@ def models(asked: argparse.Namespace) -> Iterator[tuple[Path, list[Sample], floa
     """The folders of the models that are there, their `val` images and match radii."""
     data = data_folder(asked.data)
     for name, task in select_tasks(asked.sets).items():
-        for folder in sorted([asked.runs / name, *asked.runs.glob(f"{name}-seed?")]):
-            if (folder / "metrics.json").exists():
-                yield folder, list(task.load(data).val), task.radius
+        for folder in trained_runs(asked.runs, name):
+            yield folder, list(task.load(data).val), task.radius
 
 
 @in_one_sentence

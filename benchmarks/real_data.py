@@ -35,6 +35,13 @@ def result_name(name: str, method: str = "code", seed: int = 0) -> str:
     return name + f"-{method}" * (method != "code") + f"-seed{seed}" * (seed != 0)
 
 
+def trained_runs(runs: Path, name: str, method: str = "code") -> list[Path]:
+    """Folders of the finished trainings of a method on a set, in the order of their seeds."""
+    stem = result_name(name, method)
+    folders = sorted([runs / stem, *runs.glob(f"{stem}-seed?")])
+    return [folder for folder in folders if (folder / "metrics.json").exists()]
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(

@@ -32,6 +32,7 @@ from pointsense.inference.scaling import rescaled
 from pointsense.model.presets import fitted_to
 from pointsense.writing import write_json
 from provenance import hardware, versions
+from real_data import trained_runs
 from tasks import SMOKE, TASKS, configured, data_folder, select_tasks, trained_models_parser
 from tiling import smoke_run
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
 
 LEAST = 0.02
-"""Of the first network's scores: what is below is no candidate."""
+"""Of the first network's scores: what is below is no candidate, and after a second look would have at most .14."""
 
 
 def transferred(detector: Detector, samples: Sequence[Sample], radius: float, scale: float) -> dict[str, Any]:
@@ -71,28 +72,21 @@ def transferred(detector: Detector, samples: Sequence[Sample], radius: float, sc
 
 def shown(name: str, rows: Sequence[dict[str, Any]]) -> str:
     """The line of a model, or of the mean of some."""
-
-    def mean(*keys: str) -> float:
-        values: list[Any] = list(rows)
-        for key in keys:
-            values = [value[key] for value in values]
-        return float(np.mean(values))
-
-    looks = "; ".join(
-        f"{look} look: average precision {mean(look, 'average_precision'):.3f}, best F1 {mean(look, 'best_f1'):.3f}"
-        for look in ("first", "second")
-    )
-    return f"{name}: F1 {mean('f1'):.3f} by its own threshold; {looks}"
+    told = [f"{name}: F1 {np.mean([row['f1'] for row in rows]):.3f} by its own threshold"]
+    for look in ("first", "second"):
+        precision, f1 = (
+            np.mean([row[look][key] for row in rows]) for key in ("average_precision", "best_f1")
+        )
+        told.append(f"{look} look: average precision {precision:.3f}, best F1 {f1:.3f}")
+    return "; ".join(told)
 
 
 def models(asked: argparse.Namespace) -> Iterator[tuple[str, Path]]:
     """The methods and folders of the models that are there."""
     for task in select_tasks(asked.sets):
         for method in asked.methods.split(","):
-            name = task if method == "code" else f"{task}-{method}"
-            for folder in sorted([asked.runs / name, *asked.runs.glob(f"{name}-seed?")]):
-                if (folder / "metrics.json").exists():
-                    yield method, folder
+            for folder in trained_runs(asked.runs, task, method):
+                yield method, folder
 
 
 @in_one_sentence
@@ -112,12 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as temporary:
             folder, images = smoke_run(Path(temporary))
             samples = load_dataset(images.parent).val
-            print(
-                shown(
-                    "synthetic",
-                    [transferred(Detector.load(folder, device="cpu"), samples, SMOKE.radius, 1.2)],
-                )
-            )
+            row = transferred(Detector.load(folder, device="cpu"), samples, SMOKE.radius, 1.2)
+            print(shown("synthetic", [row]))
         return 0
     data, target = data_folder(asked.data), TASKS[asked.to]
     scale = fitted_to(configured(target.preset, target.settings, data), target.radius).scale

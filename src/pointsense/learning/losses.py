@@ -69,7 +69,8 @@ def loss(
     assert output.mass is not None
     weight = torch.ones_like(output.mass) if known is None else _in_cells(known, output.mass, config.stride)
     if config.target == "heatmap":
-        return _spots(output.mass, weight, points, config)
+        total, zero = _spots(output.mass, weight, points, config), output.mass.new_zeros(())
+        return Loss(total, total, zero, zero)
     cells = [_on_map(to_cells(p, config.stride), output.mass) for p in points]
     labels = _labels(cells, output.mass) * weight
     mass = output.mass * weight
@@ -80,7 +81,7 @@ def loss(
     terms = _total(l2, l1, count, len(points), config)
     if output.spots is None:
         return terms
-    beside = _spots(output.spots, weight, points, config).total
+    beside = _spots(output.spots, weight, points, config)
     return replace(terms, total=terms.total + config.spots * beside)
 
 
@@ -134,7 +135,7 @@ def _end_to_end(
     return (recovered - torch.stack(signals)).abs().sum()
 
 
-def _spots(mass: Tensor, weight: Tensor, points: Sequence[Tensor], config: Config) -> Loss:
+def _spots(mass: Tensor, weight: Tensor, points: Sequence[Tensor], config: Config) -> Tensor:
     """Penalty-reduced focal loss of a map of Gaussian spots (Zhou et al. 2019, eq. 1), for each point."""
     H, W = mass.shape[-2:]
     grid = torch.stack(torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij"), -1).to(mass)
@@ -148,6 +149,4 @@ def _spots(mass: Tensor, weight: Tensor, points: Sequence[Tensor], config: Confi
     peak = (label > 0.88).float()  # the cells whose centre lies within half a cell of a point
     gain = (1 - guess).square() * guess.log() * peak
     penalty = (1 - label) ** 4 * guess.square() * (1 - guess).log() * (1 - peak)
-    total = -(weight * (gain + penalty)).sum() / len(points)
-    zero = total.new_zeros(())
-    return Loss(total, total, zero, zero)
+    return -(weight * (gain + penalty)).sum() / len(points)

@@ -88,8 +88,7 @@ class _Last(nn.Module):
 class ProjectionNetwork(nn.Module):
     """Encoder, decoder, a mass map for each class; then the fixed linear measurement of their windows.
 
-    A heat map of the same features may be learned beside, which helps these along where objects are rare; nothing is
-    predicted from it.
+    A heat map of the same features may be learned beside, for what it teaches these; nothing is predicted from it.
     """
 
     def __init__(self, config: Config, channels: int, classes: int, *, load: bool):
