@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
 
 LEAST = 0.02
-"""Of the first network's scores: what is below is no candidate, and after a second look would have at most .14."""
+"""Of the first network's scores: what is below is no candidate."""
 
 
 def transferred(detector: Detector, samples: Sequence[Sample], radius: float, scale: float) -> dict[str, Any]:

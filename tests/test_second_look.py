@@ -102,24 +102,24 @@ def test_a_model_keeps_its_second_look(cells, tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.points, alone.points)
     views = detector.config.views
     chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=views)[:, 0]
-    np.testing.assert_allclose(found.scores, np.sqrt(alone.scores) * chances, rtol=1e-5)
+    np.testing.assert_allclose(found.scores, alone.scores * chances, rtol=1e-5)
     assert len(detector.predict(image)) == np.sum(found.scores >= detector.classes[0].threshold)
     # What cannot reach the threshold even at a chance of one is not looked at; of the rest nothing is lost.
     counts = []
     monkeypatch.setattr(
         detector_module, "judge", lambda *given, **more: counts.append(len(given[2])) or judge(*given, **more)
     )
-    for scores in (found.scores, np.sqrt(alone.scores)):
+    for scores in (found.scores, alone.scores):
         threshold = float(np.sort(scores)[:2].mean())
         np.testing.assert_array_equal(
             detector.predict(image, threshold=threshold).points, found.points[found.scores >= threshold]
         )
-        assert counts[-1] == np.sum(np.sqrt(alone.scores) >= threshold)
+        assert counts[-1] == np.sum(alone.scores >= threshold)
     assert counts[-1] == len(found) - 1
     more = replace(detector, config=override(detector.config, {"look_views": 8}))
     chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=8)[:, 0]
     np.testing.assert_allclose(
-        more.predict(image, threshold=0.0).scores, np.sqrt(alone.scores) * chances, rtol=1e-5
+        more.predict(image, threshold=0.0).scores, alone.scores * chances, rtol=1e-5
     )
     detector.save(tmp_path / "b")
     again = Detector.load(tmp_path / "b", device="cpu", precision="32-true").predict(image, threshold=0.0)

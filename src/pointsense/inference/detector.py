@@ -172,10 +172,7 @@ class Detector(MassMapper):
             network, _ = self.running
             assert isinstance(network, PatchNetwork)
             found = [predict_patches(network, prepared, self.config, self.device)]
-        least = self.thresholds(threshold)
-        if self.look is not None:  # a score after it is at most the root of that before
-            least = {name: max(value, 0.0) * max(value, 0.0) for name, value in least.items()}
-        candidates = self.detections(found, np.shape(image)[:2], least, zoom)
+        candidates = self.detections(found, np.shape(image)[:2], threshold, zoom)
         return self.looked_at(levelled, candidates, threshold, zoom)
 
     def looked_at(
@@ -187,9 +184,8 @@ class Detector(MassMapper):
     ) -> Detections:
         """Candidates, (y, x) in px, whose scores after a second look at the image (C, H, W) reach the threshold.
 
-        The image is as `as_input` gives it. The score becomes the second look's probability times the root of the
-        score before: on images like those of the training the first network is too sure. Without a second look
-        nothing changes.
+        The image is as `as_input` gives it. The score is multiplied by the second look's probability, so that what
+        is below the threshold before need not be looked at. Without a second look nothing changes.
         """
         _, look = self.running
         if look is None or not len(candidates):
@@ -206,8 +202,7 @@ class Detector(MassMapper):
             )
         places = {kind.name: k for k, kind in enumerate(self.classes)}
         own = chances[np.arange(len(chances)), [places[str(kind)] for kind in candidates.classes]]
-        scores = np.sqrt(candidates.scores.clip(0)) * own
-        return replace(candidates, scores=scores).above(self.thresholds(threshold))
+        return replace(candidates, scores=candidates.scores * own).above(self.thresholds(threshold))
 
     def decode_maps(
         self, maps: list[TileMap], k: int = 0, decoder: Decoder = "full", reading: Reading | None = None

@@ -18,7 +18,7 @@ from pointsense.model.network import Network, build_network
 from pointsense.model.second_look import SecondLook
 from pointsense.writing import replacing, write_json
 
-FORMAT = 2
+FORMAT = 3
 """Version of the model folder; others are refused."""
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
