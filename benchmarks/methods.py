@@ -92,9 +92,10 @@ ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
 
 DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
 
-ABLATED = {"vgg_cells": "overlay0", "crchisto": "code", "icpr2012-fold0": "code-look0", "dsb2018": "code"}
+ABLATED = {"vgg_cells": "overlay0", "crchisto": "code", "icpr2012-fold0": "alone-look0", "dsb2018": "code"}
 """Tasks on which single choices are measured, and the method that they change: on rare objects without a second look,
-which would hide what they do to the first; on dense ones without crops over crops, which came after them."""
+which would hide what they do to the first, and without a heat map beside; on dense ones without crops over crops. These
+came after them."""
 
 CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "margin0": ("crops learned from up to their borders", {"margin": 0}, DENSE + RARE),
@@ -131,21 +132,19 @@ READINGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 METHODS = {
     "code": Method("pointsense", seeds=3),
-    "heatmap": Method("heat map, same network", settings={"target": "heatmap"}, seeds=3),
-    "spots": Method(
-        "pointsense, beside a heat map", settings={"spots": 1.0}, seeds=3, families=("icpr2012",)
-    ),
+    "heatmap": Method("heat map, same network", settings={"target": "heatmap", "spots": 0.0}, seeds=3),
+    "alone": Method("pointsense, no heat map beside", settings={"spots": 0.0}, seeds=3, families=PAPER),
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
     **{
         f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)
         for name, title in (("code", "pointsense"), ("heatmap", "heat map"))
         for key, (words, settings) in READINGS.items()
     },
-    "spots-look0": Method(
-        "pointsense, beside a heat map, no second look",
+    "alone-look0": Method(
+        "pointsense, no heat map beside, no second look",
         settings={"look": 0},
-        families=("icpr2012",),
-        trained_as="spots",
+        families=PAPER,
+        trained_as="alone",
     ),
     "fcrn": Method("density, FCRN-A", peer="fcrn"),
     "faster-rcnn": Method(
@@ -194,7 +193,7 @@ METHODS = {
         )
     },
     **{
-        name: Method(title, settings={"look": 0, "overlay": 0.0} | change, ablates=tasks)
+        name: Method(title, settings={"look": 0, "overlay": 0.0, "spots": 0.0} | change, ablates=tasks)
         for name, (title, change, tasks) in CHANGES.items()
     },
 }

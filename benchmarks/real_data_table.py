@@ -120,9 +120,9 @@ def scores_table(
             for radius, scores in by_radius(there).items():
                 main = radius == f"{there[0]['radius_px']:g}"
                 beside = baseline
-                if baseline == BASELINE and name.startswith("code-"):
+                if baseline == BASELINE and method.trained_as not in ("", BASELINE):
                     # What is read otherwise is compared with the heat map read in the same way.
-                    beside = name.replace("code", BASELINE)
+                    beside = name.replace(method.trained_as, BASELINE)
                 difference = difference_to(name, cells, results, beside) if main else ""
                 rows.append(
                     (family, method.title + fold, trainings, radius, *scores_cells(scores, there, difference))

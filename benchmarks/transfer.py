@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = trained_models_parser(__doc__, "transfer.json")
     parser.add_argument("--to", default="mitos14_half", choices=TASKS, metavar="SET", help="[mitos14_half]")
-    parser.add_argument("--methods", default="code,spots,heatmap", help="[code,spots,heatmap]")
+    parser.add_argument("--methods", default="code,alone,heatmap", help="[code,alone,heatmap]")
     asked = parser.parse_args(arguments)
     if strange := set(asked.methods.split(",")) - set(METHODS):
         parser.error(f"unknown method '{min(strange)}'; use some of {', '.join(METHODS)}")

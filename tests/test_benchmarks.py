@@ -344,10 +344,10 @@ def test_transfer_smoke_run_scores_both_looks(real_data, capsys, monkeypatch, tm
     with pytest.raises(SystemExit, match="2"):
         transfer.main(["icpr2012", "--methods", "code,wide"])
     assert "unknown method 'wide'; use some of code, heatmap, " in capsys.readouterr().err
-    for name, method in (("icpr2012-fold1", "code"), ("icpr2012-fold1-spots-seed2", "spots")):
+    for name, method in (("icpr2012-fold1", "code"), ("icpr2012-fold1-alone-seed2", "alone")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.json").touch()
-        asked = argparse.Namespace(sets=["icpr2012"], methods="code,spots", runs=tmp_path)
+        asked = argparse.Namespace(sets=["icpr2012"], methods="code,alone", runs=tmp_path)
         assert (method, tmp_path / name) in list(transfer.models(asked))
 
 

@@ -156,7 +156,7 @@ class Config(BaseModel):
         if self.spots and (self.head != "projection" or self.target != "code"):
             raise ValueError(
                 "spots is for a heat map beside the code of the head 'projection', found the head "
-                f"'{self.head}' and the target '{self.target}'"
+                f"'{self.head}' and the target '{self.target}'; set spots=0"
             )
         if 3 * self.margin > self.patch:
             raise ValueError(
