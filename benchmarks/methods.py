@@ -141,8 +141,8 @@ METHODS = {
         for key, (words, settings) in READINGS.items()
     },
     "alone-look0": Method(
-        "pointsense, no heat map beside, no second look",
-        settings={"look": 0},
+        f"pointsense, no heat map beside, {READINGS['look0'][0]}",
+        settings=READINGS["look0"][1],
         families=PAPER,
         trained_as="alone",
     ),
