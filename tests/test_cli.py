@@ -350,6 +350,19 @@ def test_settings_are_listed_with_what_they_are(cli, one_error):
     assert one_error("settings", "--preset", "fast")[0] == 2
 
 
+def test_refit(cli, one_error, cells, run, tmp_path):
+    code, said, err = cli("refit", cells, "--model", run, "--out", tmp_path / "final", "--device", "cpu")
+    images = len(pointsense.load_dataset(cells).train)
+    assert (code, err) == (0, [])
+    assert f"{images} train images, once more after {run}" in said
+    assert f"{run}: F1 0." in said
+    assert f"learned from all {images} images, with the threshold of {run}" in said
+    assert cli("predict", cells / "images", "-m", tmp_path / "final", "-o", tmp_path / "out")[0] == 0
+    code, said = one_error("refit", cells, "--model", tmp_path / "none", "--out", tmp_path / "b")
+    assert code == 2
+    assert f"{tmp_path / 'none'} holds no finished training" in said
+
+
 def test_radius_is_asked_for(one_error, tmp_path):
     code, said = one_error("train", tiny_set(tmp_path / "data"), "--out", tmp_path / "run")
     assert code == 2

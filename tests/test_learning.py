@@ -22,7 +22,7 @@ from pointsense.inference.device import pick_device
 from pointsense.learning import course, training
 from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Crops, Field, cut
-from pointsense.learning.fit import train
+from pointsense.learning.fit import refit, train
 from pointsense.learning.mining import false_alarms, look_alikes
 from pointsense.learning.selection import Selection, draw_selection
 from pointsense.learning.training import Training
@@ -271,6 +271,50 @@ def test_a_training_does_not_go_on_with_other_points(data, tmp_path, caplog):
     config = override(preset("pointsense"), parse_settings(TINY))
     with pytest.raises(UsageError, match="was started with other points"):
         train(moved, tmp_path / "a", config, radius=RADIUS_PX, device="cpu", resume=True)
+
+
+def test_refit_learns_from_all_images_and_keeps_what_was_chosen(data, tmp_path):
+    dataset, first, second = load_dataset(data), tmp_path / "first", tmp_path / "second"
+    before = fitted(data, first)
+    after = refit(first, dataset, second, device="cpu")
+    assert after["train_images"] == [sample.name for sample in dataset.train]
+    assert set(after["train_images"]) > set(before["train_images"])
+    assert after["selection"] == before["selection"]
+    assert (after["steps"], after["seed"]) == (before["steps"], before["seed"])
+    models = [Detector.load(folder, device="cpu") for folder in (first, second)]
+    assert models[0].classes == models[1].classes
+    assert models[0].contract == models[1].contract
+    image = read_image(dataset.val[0].path)
+    scores = [model.predict(image, threshold=0.0).scores for model in models]
+    assert not np.array_equal(*scores)
+    assert f"once more after the training in `{first}`" in (second / "README.md").read_text()
+
+    same = refit(first, dataset, tmp_path / "same", device="cpu", max_train_images=len(dataset.train))
+    assert same["request"] == after["request"]
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (second, tmp_path / "same")]
+    assert weights[0] == weights[1]
+
+
+def test_refit_needs_a_training_that_chose(data, tmp_path):
+    dataset, first = load_dataset(data), tmp_path / "first"
+    with pytest.raises(UsageError, match="holds no finished training"):
+        refit(first, dataset, tmp_path / "second", device="cpu")
+    fitted(data, first)
+    with pytest.raises(UsageError, match="give another folder, the first one is needed"):
+        refit(first, dataset, first, device="cpu", overwrite=True)
+    assert (first / "model.safetensors").exists()
+    bare = replace(
+        dataset, samples=tuple(replace(s, points=s.points[:0], classes=()) for s in dataset.samples)
+    )
+    with pytest.raises(DataError, match="has a point of the training in"):
+        refit(first, bare, tmp_path / "second", device="cpu")
+    nothing = replace(dataset, samples=tuple(dataset.val))
+    with pytest.raises(DataError, match="has no training image"):
+        refit(first, nothing, tmp_path / "second", device="cpu")
+    assert not (tmp_path / "second").exists()
+    refit(first, dataset, tmp_path / "second", device="cpu")
+    with pytest.raises(UsageError, match=r"chose on none: give the training before it, .*first"):
+        refit(tmp_path / "second", dataset, tmp_path / "third", device="cpu")
 
 
 def test_slow_checks_leave_time_to_learn(data, tmp_path, monkeypatch, caplog):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pointsense.evaluation import Case, best_threshold, evaluate, match
     from pointsense.images import read_image
     from pointsense.inference.detector import Detector
-    from pointsense.learning.fit import train
+    from pointsense.learning.fit import refit, train
     from pointsense.model.config import Config
     from pointsense.model.presets import preset
     from pointsense.points import Detections
@@ -43,6 +43,7 @@ _HOMES = {
     "match_radius": "pointsense.datasets",
     "preset": "pointsense.model.presets",
     "read_image": "pointsense.images",
+    "refit": "pointsense.learning.fit",
     "sparse_code": "pointsense.recovery",
     "train": "pointsense.learning.fit",
 }
@@ -66,6 +67,7 @@ __all__ = [
     "match_radius",
     "preset",
     "read_image",
+    "refit",
     "sparse_code",
     "train",
 ]

@@ -27,6 +27,7 @@ models = typer.Typer(help="Models that come with the package.", no_args_is_help=
 models.command("list")(show.list_models)
 for verb in (
     learn.train,
+    learn.refit,
     learn.tune,
     find.predict,
     find.evaluate,

@@ -1,4 +1,4 @@
-"""train, tune: from a data set to models."""
+"""train, refit, tune: from a data set to models."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pointsense.cli.options import (
     Overwrite,
     PresetName,
     Radius,
+    Resume,
     Seed,
     Settings,
     SplitFile,
@@ -61,7 +62,7 @@ def train(
     time_limit: TimeLimit = None,
     seed: Seed = 0,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a detector on the train images of DATA; the val images are not opened."""
@@ -71,7 +72,8 @@ def train(
 
     from pointsense.learning import fit
 
-    with _shown(dataset.train[:max_train_images], radii, device, out) as report:
+    images = len(dataset.train[:max_train_images])
+    with _shown(device, out, f"{images} train images; match radius {listed(radii)}") as report:
         metrics = fit.train(
             dataset,
             out,
@@ -86,12 +88,62 @@ def train(
             overwrite=overwrite,
             report=report,
         )
-    selection, code = metrics["selection"], metrics["code"]
+    code = metrics["code"]
     print(
         f"code: {code['numbers']} numbers for {code['cells']} cells of a window (ratio {code['ratio']:.2f})"
     )
-    for name, one in selection["classes"].items():
-        of = f" of {name}" if len(radii) > 1 else ""
+    _tell(out, metrics)
+
+
+def refit(
+    data: Data,
+    out: Out,
+    model: Annotated[
+        Path,
+        typer.Option("--model", "-m", metavar="RUN", help="Folder of a finished training on the same data."),
+    ],
+    split_file: SplitFile = None,
+    val_fold: ValFold = None,
+    max_train_images: MaxTrainImages = None,
+    time_limit: TimeLimit = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of everything random; that of RUN if not given.")
+    ] = None,
+    device: Device = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train once more as RUN was, on all train images of DATA, those included that RUN chose its threshold on.
+
+    Settings, readings and thresholds are those of RUN: no image is left to choose on, nor to score the model.
+    """
+    from pointsense.datasets import load_dataset
+    from pointsense.learning import fit
+
+    dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
+    images = len(dataset.train[:max_train_images])
+    with _shown(device, out, f"{images} train images, once more after {model}") as report:
+        metrics = fit.refit(
+            model,
+            dataset,
+            out,
+            max_train_images=max_train_images,
+            time_limit=time_limit,
+            seed=seed,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            report=report,
+        )
+    _tell(model, metrics)
+    print(f"{out}: learned from all {len(metrics['train_images'])} images, with the threshold of {model}")
+
+
+def _tell(out: Path, metrics: dict[str, Any]) -> None:
+    """Print for each class F1 on the selection part, and the threshold."""
+    classes = metrics["selection"]["classes"]
+    for name, one in classes.items():
+        of = f" of {name}" if len(classes) > 1 else ""
         print(f"{out}: F1{of} {one['f1']:.3f} on the selection images, threshold {one['threshold']:.3g}")
 
 
@@ -126,7 +178,8 @@ def tune(
         said = outcome or ", ".join(f"{name} {value:.4g}" for name, value in drawn.items())
         print(f"trial {number}: {said}", flush=True)
 
-    with _shown(dataset.train[:max_train_images], radii, device, out) as report:
+    images = len(dataset.train[:max_train_images])
+    with _shown(device, out, f"{images} train images; match radius {listed(radii)}") as report:
         rows = search(
             dataset,
             out,
@@ -154,8 +207,8 @@ def tune(
 
 
 @contextmanager
-def _shown(samples: Any, radii: Any, device: str, out: Path) -> Iterator[Any]:
-    """Say what is learned from, and yield a `report` that shows the progress; who stops it is told how to go on."""
+def _shown(device: str, out: Path, about: str) -> Iterator[Any]:
+    """Say what is learned, and yield a `report` that shows the progress; who stops it is told how to go on."""
     from rich.console import Console
 
     from pointsense.inference.device import pick_device
@@ -163,7 +216,7 @@ def _shown(samples: Any, radii: Any, device: str, out: Path) -> Iterator[Any]:
 
     console = Console()
     print(f"device: {pick_device(device)}")
-    print(f"{len(samples)} train images; match radius {listed(radii)}", flush=True)
+    print(about, flush=True)
     try:
         with shown_progress(console) as report:
             yield report

@@ -20,6 +20,7 @@ Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace what an earlier run of the same command wrote to DIR."),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")]
 Radius = Annotated[
     list[str] | None,
     typer.Option(

@@ -33,6 +33,15 @@ def model_card(detector: Detector, metrics: dict[str, Any], dataset: Dataset) ->
     look = ""
     if detector.look is not None:
         look = f"\n- a second look at candidates, in crops of {config.look} px of the image, {config.look_steps} steps"
+    images = f"{len(metrics['train_images'])} images to fit, {len(chosen['images'])} to select on"
+    scored = (
+        "On the selection part of the training images, on which stopping, decoder and threshold were chosen"
+    )
+    doubt = "so these\nfigures flatter"
+    if before := metrics["before"]:
+        images = f"{len(metrics['train_images'])} images to fit, once more after the training in `{before}`"
+        scored = f"Of `{before}`, whose thresholds this model keeps, on its {len(chosen['images'])} selection images"
+        doubt = "this\nmodel has learned from them, too, and no image is left to score it on"
     return f"""# pointsense model: {names or "points"}
 
 Finds {f"objects of the class {names}" if names else "objects"} as points (y, x) in microscopy images.
@@ -48,13 +57,12 @@ Finds {f"objects of the class {names}" if names else "objects"} as points (y, x)
   {metrics["parameters"]:,} parameters, head `{config.head}`
 - code: {size["numbers"]} numbers for {size["cells"]} {"cells of a window" if config.head == "projection" else "pixels"}
   (ratio {size["ratio"]:.3f})
-- data: `{dataset.root.name}`, {len(metrics["train_images"])} images to fit, {len(chosen["images"])} to select on
+- data: `{dataset.root.name}`, {images}
 - {metrics["steps"]} steps in {metrics["seconds"]:.0f} s on {metrics["device"]} ({metrics["precision"]}),
   seed {metrics["seed"]}{look}
 
 ## Scores
-On the selection part of the training images, on which stopping, decoder and threshold were chosen (so these
-figures flatter):
+{scored} ({doubt}):
 
 | class | match radius px | threshold | F1 | precision | recall |
 |---|---|---|---|---|---|

@@ -68,7 +68,10 @@ class State:
 
 
 class Course:
-    """A training, from its first step or from a checkpoint to its last check."""
+    """A training, from its first step or from a checkpoint to its last check.
+
+    Without a selection part nothing is checked, and the last weights are kept.
+    """
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class Course:
         request: dict[str, Any],
         training: Training,
         detector: Detector,
-        selection: Selection,
+        selection: Selection | None,
         time_limit: float | None,
         report: Report | None,
     ):
@@ -147,20 +150,26 @@ class Course:
 
     def _check(self) -> None:
         """Score the averaged weights; keep them if they are the best so far."""
-        begun = time.monotonic()
-        choices = self.selection.choose(self.detector, [CHECK_BLUR])
-        merit = float(np.mean([choice.merit for choice in choices]))
-        # The latest of those that are as good as the best to a standard error: on few points chance looks good.
-        if merit >= self.state.best_merit - self.selection.mean_error:
-            self.state.best_merit = max(merit, self.state.best_merit)
-            self.state.best_step = self.state.step
-            averaged = self.training.tensors("averaged")
-            self.best = {name: value.clone() for name, value in averaged.items()}
-        self._close_row(float(np.mean([choice.threshold.f1 for choice in choices])))
+        begun, f1 = time.monotonic(), None
+        if self.selection is None:
+            self._keep()
+        else:
+            choices = self.selection.choose(self.detector, [CHECK_BLUR])
+            merit = float(np.mean([choice.merit for choice in choices]))
+            # The latest of those that are as good as the best to a standard error: on few points chance looks good.
+            if merit >= self.state.best_merit - self.selection.mean_error:
+                self.state.best_merit = max(merit, self.state.best_merit)
+                self._keep()
+            f1 = float(np.mean([choice.threshold.f1 for choice in choices]))
+        self._close_row(f1)
         write_history(self.out, self.state.rows)
         self.check_seconds = time.monotonic() - begun
         self.state.checked += self.check_seconds
         self.told = 0.0
+
+    def _keep(self) -> None:
+        self.state.best_step = self.state.step
+        self.best = {name: value.clone() for name, value in self.training.tensors("averaged").items()}
 
     def _mine(self) -> None:
         """Find out where the averaged network raises false alarms on the images that are fitted."""

@@ -1,52 +1,30 @@
-"""Training: from a data set to a run folder."""
+"""Training: from a data set to a run folder, and from a finished run to one that learns from all of its images."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from pointsense.datasets import Dataset, Sample, check_points_inside
+from pointsense.datasets import Dataset, Sample
 from pointsense.errors import DataError, UsageError
-from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
-from pointsense.inference.scaling import factors, rescaled, to_working
-from pointsense.learning.course import Course, Progress, Report
-from pointsense.learning.crops import Field
-from pointsense.learning.mining import known_alarms, look_alikes
-from pointsense.learning.run_folder import (
-    FEATURES,
-    clear_run,
-    finish_run,
-    open_run,
-    read_metrics,
-)
-from pointsense.learning.second_look import learn_to_look
-from pointsense.learning.selection import Choice, Selection, draw_selection
-from pointsense.learning.training import Training, make_fabric, starts_given
+from pointsense.learning.course import Report
+from pointsense.learning.plan import Before, Plan, carry_out
+from pointsense.learning.run_folder import METRICS, read_metrics
+from pointsense.learning.selection import draw_selection
+from pointsense.learning.training import starts_given
 from pointsense.model.classes import PointClass
 from pointsense.model.config import Config
-from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork, build_network
 from pointsense.model.presets import fitted_to
-from pointsense.model.second_look import SecondLook
-
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are not the user's
 
 log = logging.getLogger(__name__)
 
 FRACTION = 0.2
 """Of the training images, to choose on."""
-
-LOOK_SHARE = 0.35
-"""Of the time limit, for the second look where there is one."""
 
 
 def train(
@@ -110,10 +88,7 @@ def train(
         If the folder holds a run and neither `resume` nor `overwrite` is given, or settings are wrong.
     """
     out = Path(out)
-    samples = dataset.train
-    if not samples:
-        raise DataError(f"{dataset.root} has no training image; expected rows with the split 'train'")
-    samples = samples[: max_train_images or len(samples)]
+    samples = _train_samples(dataset, max_train_images)
     radii = dict(radius) if isinstance(radius, Mapping) else {class_name: radius}
     classes = tuple(PointClass(name, value) for name, value in radii.items())
     config = fitted_to(config, float(np.median(list(radii.values()))))
@@ -129,167 +104,92 @@ def train(
             config.learning_rate,
         )
     names = list(radii)
+    _tell_of_others(samples, names)
+    fit_samples, selection_samples = draw_selection(samples, selection_fraction, seed, dataset.val, names)
+    plan = Plan(dataset, config, classes, fit_samples, selection_samples, seed)
+    return carry_out(
+        plan, out, time_limit=time_limit, device=device, resume=resume, overwrite=overwrite, report=report
+    )
+
+
+def refit(
+    run: Path | str,
+    dataset: Dataset,
+    out: Path | str,
+    *,
+    max_train_images: int | None = None,
+    time_limit: float | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Train once more as a finished run was, now on all `train` samples, those that it was chosen on included.
+
+    Readings and thresholds are those of the run, and so are the scores of the metrics: no image is left to choose on
+    again, nor to score. The last weights are kept.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a finished training.
+    dataset : Dataset
+        Its `val` samples are never opened.
+    out : path
+        Another run folder.
+    max_train_images, time_limit, device, resume, overwrite, report
+        As in `train`.
+    seed : int, optional
+        The run's own if not given.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds.
+
+    Raises
+    ------
+    DataError
+        If images or points are not what they should be, or there is no training image.
+    UsageError
+        If `run` is no finished training, or `out` holds a run and neither `resume` nor `overwrite` is given.
+    """
+    run, out = Path(run), Path(out)
+    if not (run / METRICS).is_file():
+        raise UsageError(f"{run} holds no finished training ({METRICS} is not there); train it first")
+    if out.resolve() == run.resolve():
+        raise UsageError(f"--out is the training itself, {run}: give another folder, the first one is needed")
+    detector, metrics = Detector.load(run, device="cpu"), read_metrics(run)
+    if metrics.get("before"):
+        raise UsageError(
+            f"{run} has learned from all images and chose on none: give the training before it, {metrics['before']}"
+        )
+    classes = detector.classes
+    names = [kind.name for kind in classes]
+    if names[0] and len(names) == 1:
+        dataset = dataset.only(names[0])
+    samples = _train_samples(dataset, max_train_images)
+    _tell_of_others(samples, names)
+    if not any(np.any(sample.labels(names) >= 0) for sample in samples):
+        raise DataError(
+            f"no train image of {dataset.root} has a point of the training in {run}: give its own data"
+        )
+    before = Before(str(run), detector.contract, classes, metrics["selection"], metrics["request"])
+    seed = metrics["seed"] if seed is None else seed
+    plan = Plan(dataset, detector.config, classes, samples, [], seed, before)
+    return carry_out(
+        plan, out, time_limit=time_limit, device=device, resume=resume, overwrite=overwrite, report=report
+    )
+
+
+def _train_samples(dataset: Dataset, most: int | None) -> Sequence[Sample]:
+    if not dataset.train:
+        raise DataError(f"{dataset.root} has no training image; expected rows with the split 'train'")
+    return dataset.train[: most or len(dataset.train)]
+
+
+def _tell_of_others(samples: Sequence[Sample], names: Sequence[str]) -> None:
+    """Log how many points are of none of the classes."""
     if strange := sum(int(np.sum(s.labels(names) < 0)) for s in samples):
         log.warning("%d points are of none of the classes %s: they are left out", strange, ", ".join(names))
-    fit_samples, selection_samples = draw_selection(samples, selection_fraction, seed, dataset.val, names)
-    request = {
-        "settings": config.model_dump(),
-        "seed": seed,
-        "classes": [[name, value] for name, value in radii.items()],
-        "fit": [s.name for s in fit_samples],
-        "selection": [s.name for s in selection_samples],
-        "points": _digest([*fit_samples, *selection_samples], names),
-    }
-    stored = open_run(out, request, resume=resume, overwrite=overwrite)
-    if stored == "finished":
-        return read_metrics(out)
-
-    images, selection_images = ([_read(s) for s in part] for part in (fit_samples, selection_samples))
-    contract = InputContract.from_images(images, [s.points for s in fit_samples])
-    for sample, image in zip(selection_samples, selection_images, strict=True):
-        contract.check(image, sample.name)
-    selection = Selection(selection_samples, selection_images, classes)
-    fields = _fields(fit_samples, images, contract, config.scale, names)
-    del images
-    fabric, precision = make_fabric(config, device)
-    torch.manual_seed(seed)
-    network = build_network(config, contract.channels, len(classes))
-    detector = Detector(network, config, contract, classes, dataset.um_per_px, device=fabric.device)
-    if isinstance(network, ProjectionNetwork):
-        _ = detector.halo  # says at once if the backbone cannot be tiled
-    if overwrite:  # now that the data and the settings are known to be right
-        clear_run(out)
-    training = Training(fabric, network, fields, config, seed, classes=len(classes), cache=out / FEATURES)
-    training.crops.alarms = look_alikes(fields, config)
-    detector.network = training.averaged
-    minutes = time_limit and time_limit * (1 - LOOK_SHARE if config.look else 1)
-    course = Course(out, request, training, detector, selection, minutes, report)
-    if stored is not None:
-        course.restore(stored)
-    out.mkdir(parents=True, exist_ok=True)
-    course.run()
-    if course.state.step < config.steps:
-        log.warning("the time limit ended the training after %d of %d steps", course.state.step, config.steps)
-
-    training.averaged.load_state_dict(course.best)
-    if config.look:
-        detector.look = _second_look(course, fit_samples, names, time_limit)
-    detector.final = True  # readings and thresholds are those of what will predict, in its precision
-    chosen = selection.settle(detector)
-    each = {
-        kind.name: _selection_metrics(one, kind) for one, kind in zip(chosen, detector.classes, strict=True)
-    }
-    metrics = {
-        "selection": {
-            "f1": float(np.mean([one["f1"] for one in each.values()])),
-            "classes": each,
-            "best_step": course.state.best_step,
-            "images": request["selection"],
-        },
-        "train_images": request["fit"],
-        "steps": course.state.step,
-        "seconds": round(course.seconds, 1),
-        "code": code_size(network, config),
-        "parameters": sum(
-            p.numel() for part in (network, detector.look) if part is not None for p in part.parameters()
-        ),
-        "device": str(fabric.device),
-        "precision": precision,
-        "seed": seed,
-        "radius": radii,
-        "request": request,
-    }
-    finish_run(out, detector, metrics, course.state.rows, dataset)
-    return metrics
-
-
-def _second_look(
-    course: Course, samples: Sequence[Sample], names: Sequence[str], time_limit: float | None
-) -> SecondLook | None:
-    """A second look that tells the points of the samples from the false alarms that the first network raises there."""
-    training, detector = course.training, course.detector
-    assert isinstance(detector.network, ProjectionNetwork)
-    config, contract = training.config, detector.contract
-    alarms = known_alarms(detector.network, training.crops.fields, config, detector.device)
-    fields = _fields(samples, [_read(sample) for sample in samples], contract, 1.0, names)
-    limit = math.inf if time_limit is None else max(60 * time_limit - course.seconds, 1.0)
-
-    def report(step: int, loss: float, left: float) -> None:
-        if course.report:
-            stage = "second look"
-            course.report(Progress(step, config.look_steps, loss, None, course.seconds, left, stage))
-
-    look = learn_to_look(
-        training.fabric,
-        fields,
-        alarms,
-        config,
-        training.seed,
-        classes=len(names),
-        time_limit=limit,
-        report=report,
-    )
-    if look is None:
-        log.warning(
-            "no false alarm on the training images to learn a second look from: the model goes without"
-        )
-    return look
-
-
-def _digest(samples: Sequence[Sample], names: Sequence[str]) -> str:
-    """Changes with the points of the samples, and with what they are."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        for array in (sample.points, sample.labels(names), sample.look_alikes):
-            digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _read(sample: Sample) -> npt.NDArray[Any]:
-    image = read_image(sample.path)
-    check_points_inside(sample, image.shape)
-    return image
-
-
-def _fields(
-    samples: Sequence[Sample],
-    images: Sequence[npt.NDArray[Any]],
-    contract: InputContract,
-    scale: float,
-    names: Sequence[str],
-) -> list[Field]:
-    return [
-        Field(
-            sample.name,
-            rescaled(torch.from_numpy(contract.apply(image, sample.name)), scale).half(),
-            to_working(sample.points, factors(image.shape, scale)),
-            sample.labels(names),
-            to_working(sample.look_alikes, factors(image.shape, scale)),
-        )
-        for sample, image in zip(samples, images, strict=True)
-    ]
-
-
-def _selection_metrics(chosen: Choice, kind: PointClass) -> dict[str, Any]:
-    choice = chosen.threshold
-    return {
-        "f1": choice.f1,
-        "average_precision": choice.average_precision,
-        "precision": choice.precision,
-        "recall": choice.recall,
-        "threshold": kind.threshold,
-        "reading": asdict(kind.reading),
-        "curve": [asdict(point) for point in choice.curve],
-    }
-
-
-def code_size(network: Network, config: Config) -> dict[str, float]:
-    """How far the code compresses: numbers of a window (or patch) against its cells (or pixels)."""
-    if isinstance(network, ProjectionNetwork):
-        numbers, cells = network.code.numbers, config.window**2
-        every = numbers / config.hop**2
-    else:
-        assert isinstance(network, PatchNetwork)
-        numbers, cells = math.prod(network.code.shape), config.patch**2
-        every = numbers / cells
-    return {"numbers": numbers, "cells": cells, "ratio": numbers / cells, "total_ratio": every}

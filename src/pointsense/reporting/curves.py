@@ -48,16 +48,17 @@ def draw_history(
     """Draw the training loss (log scale) and, where given, the F1 on the selection images, by step."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(8.0, 3.2)
-        left, right = figure.subplots(1, 2)
+        left, *others = figure.subplots(1, 2 if len(selection_steps) else 1, squeeze=False)[0]
         left.plot(steps, loss, color=colours.MEASURED, linewidth=0.8, alpha=0.35)
         left.plot(steps, _smoothed(loss), color=colours.MEASURED, linewidth=1.8)
         positive = np.asarray(loss, dtype=float)
         if len(positive) and np.all(positive > 0):
             left.set_yscale("log")
         left.set(xlabel="step", title="Training loss")
-        right.plot(selection_steps, selection_f1, "o-", color=colours.HIT, markersize=4)
-        best = f" (best {max(selection_f1):.3f})" if len(selection_f1) else ""
-        right.set(xlabel="step", title=f"F1 on the selection images{best}", ylim=(0, 1.02))
+        for right in others:
+            right.plot(selection_steps, selection_f1, "o-", color=colours.HIT, markersize=4)
+            best = max(selection_f1)
+            right.set(xlabel="step", title=f"F1 on the selection images (best {best:.3f})", ylim=(0, 1.02))
         return png_bytes(figure)
 
 

@@ -1,0 +1,257 @@
+"""A training as it was asked for, and carrying it out: from images and points to a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pointsense.datasets import Dataset, Sample, check_points_inside
+from pointsense.images import InputContract, read_image
+from pointsense.inference.detector import Detector
+from pointsense.inference.scaling import factors, rescaled, to_working
+from pointsense.learning.course import Course, Progress, Report
+from pointsense.learning.crops import Field
+from pointsense.learning.mining import known_alarms, look_alikes
+from pointsense.learning.run_folder import FEATURES, clear_run, finish_run, open_run, read_metrics
+from pointsense.learning.second_look import learn_to_look
+from pointsense.learning.selection import Choice, Selection
+from pointsense.learning.training import Training, make_fabric
+from pointsense.model.classes import PointClass
+from pointsense.model.config import Config
+from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork, build_network
+from pointsense.model.second_look import SecondLook
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are not the user's
+
+log = logging.getLogger(__name__)
+
+LOOK_SHARE = 0.35
+"""Of the time limit, for the second look where there is one."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """A finished training whose choices another one keeps.
+
+    `classes` have its readings and thresholds, `selection` is what its metrics say of them.
+    """
+
+    run: str
+    contract: InputContract
+    classes: tuple[PointClass, ...]
+    selection: dict[str, Any]
+    request: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is learned from which images, and how; `select` is empty where a training `before` has chosen."""
+
+    dataset: Dataset
+    config: Config
+    classes: tuple[PointClass, ...]
+    fit: Sequence[Sample]
+    select: Sequence[Sample]
+    seed: int
+    before: Before | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Of the classes."""
+        return [kind.name for kind in self.classes]
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """All that the model follows from, in JSON: two trainings with the same request can go on with each other."""
+        asked = {
+            "settings": self.config.model_dump(),
+            "seed": self.seed,
+            "classes": [[kind.name, kind.radius] for kind in self.classes],
+            "fit": [s.name for s in self.fit],
+            "selection": [s.name for s in self.select],
+            "points": _digest([*self.fit, *self.select], self.names),
+        }
+        return asked if self.before is None else asked | {"before": self.before.request}
+
+
+def carry_out(
+    plan: Plan,
+    out: Path,
+    *,
+    time_limit: float | None,
+    device: str,
+    resume: bool,
+    overwrite: bool,
+    report: Report | None,
+) -> dict[str, Any]:
+    """Train, choose and write the run folder; return what ``metrics.json`` holds. See `pointsense.train`."""
+    config, before, request, names = plan.config, plan.before, plan.request, plan.names
+    stored = open_run(out, request, resume=resume, overwrite=overwrite)
+    if stored == "finished":
+        return read_metrics(out)
+
+    images, selection_images = ([_read(s) for s in part] for part in (plan.fit, plan.select))
+    contract = before.contract if before else InputContract.from_images(images, [s.points for s in plan.fit])
+    for sample, image in zip(plan.select, selection_images, strict=True):
+        contract.check(image, sample.name)
+    selection = None if before else Selection(plan.select, selection_images, plan.classes)
+    fields = _fields(plan.fit, images, contract, config.scale, names)
+    del images
+    fabric, precision = make_fabric(config, device)
+    torch.manual_seed(plan.seed)
+    network = build_network(config, contract.channels, len(names))
+    um_per_px = plan.dataset.um_per_px
+    detector = Detector(network, config, contract, plan.classes, um_per_px, device=fabric.device)
+    if isinstance(network, ProjectionNetwork):
+        _ = detector.halo  # says at once if the backbone cannot be tiled
+    if overwrite:  # now that the data and the settings are known to be right
+        clear_run(out)
+    training = Training(fabric, network, fields, config, plan.seed, classes=len(names), cache=out / FEATURES)
+    training.crops.alarms = look_alikes(fields, config)
+    detector.network = training.averaged
+    minutes = time_limit and time_limit * (1 - LOOK_SHARE if config.look else 1)
+    course = Course(out, request, training, detector, selection, minutes, report)
+    if stored is not None:
+        course.restore(stored)
+    out.mkdir(parents=True, exist_ok=True)
+    course.run()
+    if course.state.step < config.steps:
+        log.warning("the time limit ended the training after %d of %d steps", course.state.step, config.steps)
+
+    training.averaged.load_state_dict(course.best)
+    if config.look:
+        detector.look = _second_look(course, plan.fit, names, time_limit)
+    detector.final = True  # readings and thresholds are those of what will predict, in its precision
+    metrics = {
+        "selection": _chosen(selection, detector, course) if selection else before and before.selection,
+        "before": before and before.run,
+        "train_images": request["fit"],
+        "steps": course.state.step,
+        "seconds": round(course.seconds, 1),
+        "code": code_size(network, config),
+        "parameters": sum(
+            p.numel() for part in (network, detector.look) if part is not None for p in part.parameters()
+        ),
+        "device": str(fabric.device),
+        "precision": precision,
+        "seed": plan.seed,
+        "radius": {kind.name: kind.radius for kind in plan.classes},
+        "request": request,
+    }
+    finish_run(out, detector, metrics, course.state.rows, plan.dataset)
+    return metrics
+
+
+def _chosen(selection: Selection, detector: Detector, course: Course) -> dict[str, Any]:
+    """Give the classes of the detector their readings and thresholds, and say how it does on the selection part."""
+    chosen = selection.settle(detector)
+    each = {
+        kind.name: _selection_metrics(one, kind) for one, kind in zip(chosen, detector.classes, strict=True)
+    }
+    return {
+        "f1": float(np.mean([one["f1"] for one in each.values()])),
+        "classes": each,
+        "best_step": course.state.best_step,
+        "images": course.request["selection"],
+    }
+
+
+def _second_look(
+    course: Course, samples: Sequence[Sample], names: Sequence[str], time_limit: float | None
+) -> SecondLook | None:
+    """A second look that tells the points of the samples from the false alarms that the first network raises there."""
+    training, detector = course.training, course.detector
+    assert isinstance(detector.network, ProjectionNetwork)
+    config, contract = training.config, detector.contract
+    alarms = known_alarms(detector.network, training.crops.fields, config, detector.device)
+    fields = _fields(samples, [_read(sample) for sample in samples], contract, 1.0, names)
+    limit = math.inf if time_limit is None else max(60 * time_limit - course.seconds, 1.0)
+
+    def report(step: int, loss: float, left: float) -> None:
+        if course.report:
+            stage = "second look"
+            course.report(Progress(step, config.look_steps, loss, None, course.seconds, left, stage))
+
+    look = learn_to_look(
+        training.fabric,
+        fields,
+        alarms,
+        config,
+        training.seed,
+        classes=len(names),
+        time_limit=limit,
+        report=report,
+    )
+    if look is None:
+        log.warning(
+            "no false alarm on the training images to learn a second look from: the model goes without"
+        )
+    return look
+
+
+def _digest(samples: Sequence[Sample], names: Sequence[str]) -> str:
+    """Changes with the points of the samples, and with what they are."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        for array in (sample.points, sample.labels(names), sample.look_alikes):
+            digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _read(sample: Sample) -> npt.NDArray[Any]:
+    image = read_image(sample.path)
+    check_points_inside(sample, image.shape)
+    return image
+
+
+def _fields(
+    samples: Sequence[Sample],
+    images: Sequence[npt.NDArray[Any]],
+    contract: InputContract,
+    scale: float,
+    names: Sequence[str],
+) -> list[Field]:
+    return [
+        Field(
+            sample.name,
+            rescaled(torch.from_numpy(contract.apply(image, sample.name)), scale).half(),
+            to_working(sample.points, factors(image.shape, scale)),
+            sample.labels(names),
+            to_working(sample.look_alikes, factors(image.shape, scale)),
+        )
+        for sample, image in zip(samples, images, strict=True)
+    ]
+
+
+def _selection_metrics(chosen: Choice, kind: PointClass) -> dict[str, Any]:
+    choice = chosen.threshold
+    return {
+        "f1": choice.f1,
+        "average_precision": choice.average_precision,
+        "precision": choice.precision,
+        "recall": choice.recall,
+        "threshold": kind.threshold,
+        "reading": asdict(kind.reading),
+        "curve": [asdict(point) for point in choice.curve],
+    }
+
+
+def code_size(network: Network, config: Config) -> dict[str, float]:
+    """How far the code compresses: numbers of a window (or patch) against its cells (or pixels)."""
+    if isinstance(network, ProjectionNetwork):
+        numbers, cells = network.code.numbers, config.window**2
+        every = numbers / config.hop**2
+    else:
+        assert isinstance(network, PatchNetwork)
+        numbers, cells = math.prod(network.code.shape), config.patch**2
+        every = numbers / cells
+    return {"numbers": numbers, "cells": cells, "ratio": numbers / cells, "total_ratio": every}
