@@ -165,8 +165,7 @@ def refit(
         raise UsageError(
             f"{run} has learned from all images and chose on none: give the training before it, {metrics['before']}"
         )
-    classes = detector.classes
-    names = [kind.name for kind in classes]
+    names = [kind.name for kind in detector.classes]
     if names[0] and len(names) == 1:
         dataset = dataset.only(names[0])
     samples = _train_samples(dataset, max_train_images)
@@ -175,9 +174,9 @@ def refit(
         raise DataError(
             f"no train image of {dataset.root} has a point of the training in {run}: give its own data"
         )
-    before = Before(str(run), detector.contract, classes, metrics["selection"], metrics["request"])
+    before = Before(str(run), detector.contract, metrics["selection"], metrics["request"])
     seed = metrics["seed"] if seed is None else seed
-    plan = Plan(dataset, detector.config, classes, samples, [], seed, before)
+    plan = Plan(dataset, detector.config, detector.classes, samples, [], seed, before)
     return carry_out(
         plan, out, time_limit=time_limit, device=device, resume=resume, overwrite=overwrite, report=report
     )

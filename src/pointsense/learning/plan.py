@@ -40,21 +40,20 @@ LOOK_SHARE = 0.35
 
 @dataclass(frozen=True)
 class Before:
-    """A finished training whose choices another one keeps.
-
-    `classes` have its readings and thresholds, `selection` is what its metrics say of them.
-    """
+    """A finished training whose choices another one keeps: `selection` is what its metrics say of them."""
 
     run: str
     contract: InputContract
-    classes: tuple[PointClass, ...]
     selection: dict[str, Any]
     request: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is learned from which images, and how; `select` is empty where a training `before` has chosen."""
+    """What is learned from which images, and how.
+
+    Where a training `before` has chosen, `select` is empty, and `classes` have its readings and thresholds.
+    """
 
     dataset: Dataset
     config: Config
@@ -132,8 +131,8 @@ def carry_out(
         detector.look = _second_look(course, plan.fit, names, time_limit)
     detector.final = True  # readings and thresholds are those of what will predict, in its precision
     metrics = {
-        "selection": _chosen(selection, detector, course) if selection else before and before.selection,
-        "before": before and before.run,
+        "selection": before.selection if before else _chosen(course),
+        "before": before.run if before else None,
         "train_images": request["fit"],
         "steps": course.state.step,
         "seconds": round(course.seconds, 1),
@@ -151,12 +150,11 @@ def carry_out(
     return metrics
 
 
-def _chosen(selection: Selection, detector: Detector, course: Course) -> dict[str, Any]:
+def _chosen(course: Course) -> dict[str, Any]:
     """Give the classes of the detector their readings and thresholds, and say how it does on the selection part."""
-    chosen = selection.settle(detector)
-    each = {
-        kind.name: _selection_metrics(one, kind) for one, kind in zip(chosen, detector.classes, strict=True)
-    }
+    assert course.selection is not None
+    chosen, classes = course.selection.settle(course.detector), course.detector.classes
+    each = {kind.name: _selection_metrics(one, kind) for one, kind in zip(chosen, classes, strict=True)}
     return {
         "f1": float(np.mean([one["f1"] for one in each.values()])),
         "classes": each,
