@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Crops, Field, cut
 from pointsense.learning.fit import refit, train
 from pointsense.learning.mining import false_alarms, look_alikes
-from pointsense.learning.selection import Selection, draw_selection
+from pointsense.learning.selection import USUAL, Choice, Selection, draw_selection
 from pointsense.learning.training import Training
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config, override, parse_settings
@@ -315,6 +316,22 @@ def test_refit_needs_a_training_that_chose(data, tmp_path):
     refit(first, dataset, tmp_path / "second", device="cpu")
     with pytest.raises(UsageError, match=r"chose on none: give the training before it, .*first"):
         refit(tmp_path / "second", dataset, tmp_path / "third", device="cpu")
+
+
+@pytest.mark.parametrize(("better", "chosen"), [(0.01, USUAL), (0.1, Reading(1.0, 0.8))])
+def test_the_usual_reading_stays_unless_another_is_clearly_better(detector, monkeypatch, better, chosen):
+    """On ninety points four errors are .044."""
+    image, points = draw_image(96, seed=5, slide=0, number=0)
+    sample = Sample("a", Path("a.png"), np.resize(points, (90, 2)), ("",) * 90, "a", "train")
+
+    def merits(_, __, ___, k, reading, decoder):
+        merit = 0.7 + better * (reading == Reading(1.0, 0.8)) + 0.001 * (reading == Reading(1.0))
+        return Choice(None, merit, reading)
+
+    monkeypatch.setattr(Selection, "_read", merits)
+    selection = Selection([sample], [image], detector.classes)
+    assert selection.choose(detector)[0].reading == chosen
+    assert selection.choose(detector, blurs=())[0].reading == USUAL
 
 
 def test_slow_checks_leave_time_to_learn(data, tmp_path, monkeypatch, caplog):

@@ -21,9 +21,6 @@ from pointsense.learning.selection import Selection
 from pointsense.learning.training import Training
 from pointsense.model.network import ProjectionNetwork
 
-CHECK_BLUR = 0.5
-"""Cells: the blur with which the checks during training decode; the last one tries all readings."""
-
 ROW_STEPS = 20
 """Steps averaged in a row of history.csv."""
 
@@ -154,7 +151,7 @@ class Course:
         if self.selection is None:
             self._keep()
         else:
-            choices = self.selection.choose(self.detector, [CHECK_BLUR])
+            choices = self.selection.choose(self.detector, blurs=())
             merit = float(np.mean([choice.merit for choice in choices]))
             # The latest of those that are as good as the best to a standard error: on few points chance looks good.
             if merit >= self.state.best_merit - self.selection.mean_error:
