@@ -96,26 +96,6 @@ def train_or_resume(
     )
 
 
-def learned_again(
-    task: Task, dataset: Dataset, run: Path, again: Path, request: dict[str, Any], asked: argparse.Namespace
-) -> dict[str, Any]:
-    """Train as in `run` on all images, into `again`, unless that is there; return its metrics."""
-    from pointsense.learning.fit import refit
-
-    if not (again / "config.json").exists() or asked.overwrite:
-        write_json(made_of(again), made_now())
-    return refit(
-        run,
-        dataset,
-        again,
-        max_train_images=task.max_train_images,
-        time_limit=request["minutes"],
-        resume=not asked.overwrite,
-        overwrite=asked.overwrite,
-        report=progress_printer(),
-    )
-
-
 def progress_printer() -> Callable[[Progress], None]:
     """A `report` for `train`: a line for every new score of the selection part, else every half minute."""
     from pointsense.learning.progress import describe
@@ -140,22 +120,14 @@ def run_ours(
     data: Path,
     asked: argparse.Namespace,
     otherwise: dict[str, Any],
-    again: Path | None,
 ) -> Outcome:
-    """Train one of pointsense's own networks and predict with it as a user does.
-
-    It predicts with settings `otherwise`, or is trained once more on all images, to the folder `again`.
-    """
+    """Train one of pointsense's own networks and predict with it as a user does, or with settings `otherwise`."""
     from pointsense.inference.detector import Detector
 
     if not asked.rescore:
-        kept = bool(otherwise or again)
-        metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite and not kept)
+        metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite and not otherwise)
         detector = Detector.load(run)
-    if again:
-        metrics = learned_again(task, dataset, run, again, request, asked)
-        detector, run = Detector.load(again), again
-    elif asked.rescore or otherwise:
+    if asked.rescore or otherwise:
         views = configured(request["preset"], request["settings"], data).views
         detector, metrics = rechosen(dataset, run, request, {"views": views} | otherwise)
     config, kind = detector.config, detector.classes[0]
@@ -180,9 +152,7 @@ def run_ours(
             "seconds_per_image": float(np.mean(seconds)),
             "code": metrics["code"] if config.target == "code" else None,
             "reading": asdict(kind.reading),
-            "other_decoders": {}
-            if again
-            else compare_decoders(detector, dataset, selection["images"], task.radius),
+            "other_decoders": compare_decoders(detector, dataset, selection["images"], task.radius),
         },
     )
 
@@ -286,7 +256,6 @@ def run_task(
     run: Path,
     request: dict[str, Any],
     asked: argparse.Namespace,
-    again: Path | None = None,
 ) -> dict[str, Any]:
     """Train, predict and score one task; return what its JSON holds."""
     dataset = task.load(data)
@@ -294,7 +263,7 @@ def run_task(
         cases, threshold, about = run_peer(method.peer, task, dataset, run, request, data, asked.rescore)
     else:
         otherwise = method.settings if method.trained_as else {}
-        cases, threshold, about = run_ours(task, dataset, run, request, data, asked, otherwise, again)
+        cases, threshold, about = run_ours(task, dataset, run, request, data, asked, otherwise)
     report = evaluate(cases, task.radius, threshold=threshold, protocol=PROTOCOL)
     return {
         "set": name,

@@ -32,8 +32,6 @@ class Method:
         Where it is the task's preset with one choice changed: the tasks on which both are compared.
     trained_as : str
         The method whose training it reads with its own settings; "" where it is trained itself.
-    refit : bool
-        Whether that training is made once more on all training images, with the thresholds of the first.
     """
 
     title: str
@@ -45,7 +43,6 @@ class Method:
     first_fold: bool = False
     ablates: tuple[str, ...] = ()
     trained_as: str = ""
-    refit: bool = False
 
     def cells(self) -> list[tuple[str, int]]:
         """The tasks and seeds that the comparison asks for."""
@@ -142,10 +139,6 @@ METHODS = {
         f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)
         for name, title in (("code", "pointsense"), ("heatmap", "heat map"))
         for key, (words, settings) in READINGS.items()
-    },
-    **{
-        f"{name}-refit": Method(f"{title}, learned again", families=PAPER, trained_as=name, refit=True)
-        for name, title in (("code", "pointsense"), ("heatmap", "heat map"))
     },
     "alone-look0": Method(
         f"pointsense, no heat map beside, {READINGS['look0'][0]}",

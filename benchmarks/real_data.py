@@ -125,8 +125,7 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
             "settings": task.settings | learned.settings | parse_settings(asked.settings),
         }
         print(f"{stem}: at most {request['minutes']:g} minutes of training", flush=True)
-        again = runs / stem if method.refit else None
-        result = run_task(name, task, method, data, run, request, asked, again)
+        result = run_task(name, task, method, data, run, request, asked)
         result["method"] = method_name
         write_json(path, result)
         print(f"{stem}: F1 {result['scores']['overall']['f1']:.3f}; written to {path}", flush=True)
