@@ -354,9 +354,9 @@ def test_refit(cli, one_error, cells, run, tmp_path):
     code, said, err = cli("refit", cells, "--model", run, "--out", tmp_path / "final", "--device", "cpu")
     images = len(pointsense.load_dataset(cells).train)
     assert (code, err) == (0, [])
-    assert f"{images} train images, once more after {run}" in said
-    assert f"{run}: F1 0." in said
-    assert f"learned from all {images} images, with the threshold of {run}" in said
+    assert f"once more after {run}" in said
+    assert f"{run}: F1 " in said
+    assert f"learned from {images} images, with the threshold of {run}" in said
     assert cli("predict", cells / "images", "-m", tmp_path / "final", "-o", tmp_path / "out")[0] == 0
     code, said = one_error("refit", cells, "--model", tmp_path / "none", "--out", tmp_path / "b")
     assert code == 2

@@ -274,12 +274,11 @@ def test_a_training_does_not_go_on_with_other_points(data, tmp_path, caplog):
         train(moved, tmp_path / "a", config, radius=RADIUS_PX, device="cpu", resume=True)
 
 
-def test_refit_learns_from_all_images_and_keeps_what_was_chosen(data, tmp_path):
+def test_refit_learns_from_all_images_and_keeps_what_was_chosen(data, tmp_path, caplog):
     dataset, first, second = load_dataset(data), tmp_path / "first", tmp_path / "second"
     before = fitted(data, first)
     after = refit(first, dataset, second, device="cpu")
-    assert after["train_images"] == [sample.name for sample in dataset.train]
-    assert set(after["train_images"]) > set(before["train_images"])
+    assert after["train_images"] == sorted(before["train_images"] + before["selection"]["images"])
     assert after["selection"] == before["selection"]
     assert (after["steps"], after["seed"]) == (before["steps"], before["seed"])
     models = [Detector.load(folder, device="cpu") for folder in (first, second)]
@@ -290,28 +289,48 @@ def test_refit_learns_from_all_images_and_keeps_what_was_chosen(data, tmp_path):
     assert not np.array_equal(*scores)
     assert f"once more after the training in `{first}`" in (second / "README.md").read_text()
 
-    same = refit(first, dataset, tmp_path / "same", device="cpu", max_train_images=len(dataset.train))
-    assert same["request"] == after["request"]
-    weights = [(folder / "model.safetensors").read_bytes() for folder in (second, tmp_path / "same")]
-    assert weights[0] == weights[1]
+    assert refit(first, dataset, second, device="cpu", resume=True)["request"] == after["request"]
+    assert "is finished already" in caplog.text
+    config = json.loads((first / "config.json").read_text())
+    config["classes"][0]["threshold"] = 0.123
+    (first / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="was started with other choices"):
+        refit(first, dataset, second, device="cpu", resume=True)
+    with pytest.raises(UsageError, match="was started with other seed"):
+        refit(first, dataset, second, device="cpu", seed=1, resume=True)
+
+
+def test_refit_takes_the_points_that_the_training_took(data, tmp_path):
+    """A class by name where the points have none; and one class alone where there are others."""
+    dataset, config = load_dataset(data), override(preset("pointsense"), parse_settings(TINY))
+    train(dataset, tmp_path / "named", config, radius=RADIUS_PX, class_name="cell", device="cpu")
+    refit(tmp_path / "named", dataset, tmp_path / "again", device="cpu")
+    two = replace(
+        dataset,
+        samples=tuple(
+            replace(s, classes=tuple("ab"[k % 2] for k in range(len(s.points)))) for s in dataset.samples
+        ),
+    )
+    train(two.only("a"), tmp_path / "a", config, radius=RADIUS_PX, class_name="a", device="cpu")
+    after = refit(tmp_path / "a", two, tmp_path / "a again", device="cpu", seed=3)
+    assert after["seed"] == 3
+    train(two, tmp_path / "both", config, radius={"a": RADIUS_PX, "b": RADIUS_PX}, device="cpu")
+    assert set(refit(tmp_path / "both", two, tmp_path / "both again", device="cpu")["radius"]) == {"a", "b"}
+    with pytest.raises(DataError, match=r"are not those that .*a learned from"):
+        refit(tmp_path / "a", two.only("b"), tmp_path / "other", device="cpu")
 
 
 def test_refit_needs_a_training_that_chose(data, tmp_path):
     dataset, first = load_dataset(data), tmp_path / "first"
     with pytest.raises(UsageError, match="holds no finished training"):
         refit(first, dataset, tmp_path / "second", device="cpu")
-    fitted(data, first)
+    before = fitted(data, first)
     with pytest.raises(UsageError, match="give another folder, the first one is needed"):
         refit(first, dataset, first, device="cpu", overwrite=True)
     assert (first / "model.safetensors").exists()
-    bare = replace(
-        dataset, samples=tuple(replace(s, points=s.points[:0], classes=()) for s in dataset.samples)
-    )
-    with pytest.raises(DataError, match="has a point of the training in"):
-        refit(first, bare, tmp_path / "second", device="cpu")
-    nothing = replace(dataset, samples=tuple(dataset.val))
-    with pytest.raises(DataError, match="has no training image"):
-        refit(first, nothing, tmp_path / "second", device="cpu")
+    fewer = replace(dataset, samples=tuple(s for s in dataset.samples if s.name != before["train_images"][0]))
+    with pytest.raises(DataError, match=rf"lacks 1 of \d+ images of .*first {before['train_images'][0]}"):
+        refit(first, fewer, tmp_path / "second", device="cpu")
     assert not (tmp_path / "second").exists()
     refit(first, dataset, tmp_path / "second", device="cpu")
     with pytest.raises(UsageError, match=r"chose on none: give the training before it, .*first"):

@@ -15,7 +15,7 @@ from pointsense.inference import detector as detector_module
 from pointsense.inference.detector import Detector
 from pointsense.inference.second_look import crop_around, judge
 from pointsense.learning.crops import Alarm, Field
-from pointsense.learning.fit import train
+from pointsense.learning.fit import refit, train
 from pointsense.learning.second_look import learn_to_look
 from pointsense.model.config import Config, override
 from pointsense.model.presets import preset
@@ -93,6 +93,8 @@ def test_a_model_keeps_its_second_look(cells, tmp_path, monkeypatch):
     assert metrics["parameters"] == sum(
         p.numel() for part in (detector.network, detector.look) for p in part.parameters()
     )
+    refit(tmp_path / "a", dataset, tmp_path / "again", device="cpu")
+    assert Detector.load(tmp_path / "again", device="cpu").look is not None
     image = read_image(dataset.val[0].path)
     found = detector.predict(image, threshold=0.0)
     alone = replace(detector, look=None).predict(image, threshold=0.0)

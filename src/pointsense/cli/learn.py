@@ -102,9 +102,7 @@ def refit(
         Path,
         typer.Option("--model", "-m", metavar="RUN", help="Folder of a finished training on the same data."),
     ],
-    split_file: SplitFile = None,
-    val_fold: ValFold = None,
-    max_train_images: MaxTrainImages = None,
+    weights: Weights = None,
     time_limit: TimeLimit = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of everything random; that of RUN if not given.")
@@ -113,21 +111,20 @@ def refit(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train once more as RUN was, on all train images of DATA, those included that RUN chose its threshold on.
+    """Train once more as RUN was, on all of its images, those included that RUN chose its threshold on.
 
-    Settings, readings and thresholds are those of RUN: no image is left to choose on, nor to score the model.
+    Settings and thresholds are those of RUN: no training image is left to choose on, nor to score the model.
     """
     from pointsense.datasets import load_dataset
     from pointsense.learning import fit
 
-    dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
-    images = len(dataset.train[:max_train_images])
-    with _shown(device, out, f"{images} train images, once more after {model}") as report:
+    dataset = load_dataset(data)
+    with _shown(device, out, f"once more after {model}, with the images that it chose on") as report:
         metrics = fit.refit(
             model,
             dataset,
             out,
-            max_train_images=max_train_images,
+            weights=weights or "",
             time_limit=time_limit,
             seed=seed,
             device=device,
@@ -136,7 +133,7 @@ def refit(
             report=report,
         )
     _tell(model, metrics)
-    print(f"{out}: learned from all {len(metrics['train_images'])} images, with the threshold of {model}")
+    print(f"{out}: learned from {len(metrics['train_images'])} images, with the threshold of {model}")
 
 
 def _tell(out: Path, metrics: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def model_card(detector: Detector, metrics: dict[str, Any], dataset: Dataset) ->
     if before := metrics["before"]:
         images = f"{len(metrics['train_images'])} images to fit, once more after the training in `{before}`"
         scored = f"Of `{before}`, whose thresholds this model keeps, on its {len(chosen['images'])} selection images"
-        doubt = "this\nmodel has learned from them, too, and no image is left to score it on"
+        doubt = "this\nmodel has learned from them, too"
     return f"""# pointsense model: {names or "points"}
 
 Finds {f"objects of the class {names}" if names else "objects"} as points (y, x) in microscopy images.

@@ -13,12 +13,12 @@ from pointsense.datasets import Dataset, Sample
 from pointsense.errors import DataError, UsageError
 from pointsense.inference.detector import Detector
 from pointsense.learning.course import Report
-from pointsense.learning.plan import Before, Plan, carry_out
+from pointsense.learning.plan import Before, Plan, carry_out, digest_of
 from pointsense.learning.run_folder import METRICS, read_metrics
 from pointsense.learning.selection import draw_selection
 from pointsense.learning.training import starts_given
 from pointsense.model.classes import PointClass
-from pointsense.model.config import Config
+from pointsense.model.config import Config, override
 from pointsense.model.presets import fitted_to
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,9 @@ def train(
         If the folder holds a run and neither `resume` nor `overwrite` is given, or settings are wrong.
     """
     out = Path(out)
-    samples = _train_samples(dataset, max_train_images)
+    if not dataset.train:
+        raise DataError(f"{dataset.root} has no training image; expected rows with the split 'train'")
+    samples = dataset.train[: max_train_images or len(dataset.train)]
     radii = dict(radius) if isinstance(radius, Mapping) else {class_name: radius}
     classes = tuple(PointClass(name, value) for name, value in radii.items())
     config = fitted_to(config, float(np.median(list(radii.values()))))
@@ -104,7 +106,8 @@ def train(
             config.learning_rate,
         )
     names = list(radii)
-    _tell_of_others(samples, names)
+    if strange := sum(int(np.sum(s.labels(names) < 0)) for s in samples):
+        log.warning("%d points are of none of the classes %s: they are left out", strange, ", ".join(names))
     fit_samples, selection_samples = draw_selection(samples, selection_fraction, seed, dataset.val, names)
     plan = Plan(dataset, config, classes, fit_samples, selection_samples, seed)
     return carry_out(
@@ -117,7 +120,7 @@ def refit(
     dataset: Dataset,
     out: Path | str,
     *,
-    max_train_images: int | None = None,
+    weights: Path | str = "",
     time_limit: float | None = None,
     seed: int | None = None,
     device: str = "auto",
@@ -125,20 +128,22 @@ def refit(
     overwrite: bool = False,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Train once more as a finished run was, now on all `train` samples, those that it was chosen on included.
+    """Train once more as a finished run was, now on all of its images, those that it was chosen on included.
 
-    Readings and thresholds are those of the run, and so are the scores of the metrics: no image is left to choose on
-    again, nor to score. The last weights are kept.
+    Readings and thresholds are those of the run, and so are the scores of the metrics: no training image is left to
+    choose on again, nor to score. All steps are made, and the last weights are kept.
 
     Parameters
     ----------
     run : path
         Folder of a finished training.
     dataset : Dataset
-        Its `val` samples are never opened.
+        With the images of the run, and the same points on them; others are not opened.
     out : path
         Another run folder.
-    max_train_images, time_limit, device, resume, overwrite, report
+    weights : path, optional
+        Where the backbone's pretrained weights are now, if not where the run found them.
+    time_limit, device, resume, overwrite, report
         As in `train`.
     seed : int, optional
         The run's own if not given.
@@ -151,7 +156,7 @@ def refit(
     Raises
     ------
     DataError
-        If images or points are not what they should be, or there is no training image.
+        If the data set lacks images of the run, or has other points on them.
     UsageError
         If `run` is no finished training, or `out` holds a run and neither `resume` nor `overwrite` is given.
     """
@@ -165,30 +170,41 @@ def refit(
         raise UsageError(
             f"{run} has learned from all images and chose on none: give the training before it, {metrics['before']}"
         )
-    names = [kind.name for kind in detector.classes]
-    if names[0] and len(names) == 1:
-        dataset = dataset.only(names[0])
-    samples = _train_samples(dataset, max_train_images)
-    _tell_of_others(samples, names)
-    if not any(np.any(sample.labels(names) >= 0) for sample in samples):
-        raise DataError(
-            f"no train image of {dataset.root} has a point of the training in {run}: give its own data"
-        )
-    before = Before(str(run), detector.contract, metrics["selection"], metrics["request"])
+    config = override(detector.config, {"weights": str(weights)} if weights else {})
+    if detector.look is None:
+        config = override(config, {"look": 0})
+    kept = metrics["selection"]["best_step"]
+    if kept < config.steps:
+        log.warning("%s kept its weights of step %d; this training makes all %d", run, kept, config.steps)
+    before = Before(str(run), detector.contract, metrics["selection"])
     seed = metrics["seed"] if seed is None else seed
-    plan = Plan(dataset, detector.config, detector.classes, samples, [], seed, before)
+    samples = _samples_of(run, metrics["request"], dataset, [kind.name for kind in detector.classes])
+    plan = Plan(dataset, config, detector.classes, samples, [], seed, before)
     return carry_out(
         plan, out, time_limit=time_limit, device=device, resume=resume, overwrite=overwrite, report=report
     )
 
 
-def _train_samples(dataset: Dataset, most: int | None) -> Sequence[Sample]:
-    if not dataset.train:
-        raise DataError(f"{dataset.root} has no training image; expected rows with the split 'train'")
-    return dataset.train[: most or len(dataset.train)]
+def _samples_of(
+    run: Path, request: dict[str, Any], dataset: Dataset, names: Sequence[str]
+) -> Sequence[Sample]:
+    """The samples of a data set that a run was asked to fit or to select on.
 
-
-def _tell_of_others(samples: Sequence[Sample], names: Sequence[str]) -> None:
-    """Log how many points are of none of the classes."""
-    if strange := sum(int(np.sum(s.labels(names) < 0)) for s in samples):
-        log.warning("%d points are of none of the classes %s: they are left out", strange, ", ".join(names))
+    A run of one class took its points alone or all there are: whichever it was.
+    """
+    wanted = [*request["fit"], *request["selection"]]
+    forms = [dataset]
+    if len(names) == 1 and names[0] in dataset.class_names:
+        forms.append(dataset.only(names[0]))
+    for form in forms:
+        found = {sample.name: sample for sample in form.samples}
+        if missing := [name for name in wanted if name not in found]:
+            raise DataError(
+                f"{dataset.root} lacks {len(missing)} of {len(wanted)} images of {run}, the first {missing[0]}; "
+                "give the data that it was trained on"
+            )
+        if digest_of([found[name] for name in wanted], names) == request["points"]:
+            return [found[name] for name in sorted(wanted)]
+    raise DataError(
+        f"the points of {dataset.root} are not those that {run} learned from; train on them instead"
+    )

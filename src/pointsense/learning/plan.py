@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Sequence
@@ -45,7 +46,6 @@ class Before:
     run: str
     contract: InputContract
     selection: dict[str, Any]
-    request: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,12 @@ class Plan:
             "classes": [[kind.name, kind.radius] for kind in self.classes],
             "fit": [s.name for s in self.fit],
             "selection": [s.name for s in self.select],
-            "points": _digest([*self.fit, *self.select], self.names),
+            "points": digest_of([*self.fit, *self.select], self.names),
         }
-        return asked if self.before is None else asked | {"before": self.before.request}
+        if self.before is None:
+            return asked
+        chosen = json.dumps([asdict(kind) for kind in self.classes]) + self.before.contract.model_dump_json()
+        return asked | {"choices": hashlib.sha256(chosen.encode()).hexdigest()[:16]}
 
 
 def carry_out(
@@ -196,7 +199,7 @@ def _second_look(
     return look
 
 
-def _digest(samples: Sequence[Sample], names: Sequence[str]) -> str:
+def digest_of(samples: Sequence[Sample], names: Sequence[str]) -> str:
     """Changes with the points of the samples, and with what they are."""
     digest = hashlib.sha256()
     for sample in samples:

@@ -24,8 +24,8 @@ from pointsense.points import Detections
 log = logging.getLogger(__name__)
 
 USUAL = Reading(blur=0.5, rounding=0.65)
-"""Kept unless another reading is better on the selection part by more errors than chance makes: of twenty readings the
-best is often so by chance."""
+"""Kept unless another reading is better on the selection part by more errors than chance makes: of fifteen readings
+the best is often so by chance."""
 
 BLURS = (0.0, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Doubts about a position, in cells, among which the selection part chooses."""
@@ -186,7 +186,8 @@ class Selection:
             if choices and rounds:
                 place = max(range(len(blurs)), key=lambda j: choices[j].merit)
                 near = blurs[max(0, place - 2) : place + 2]
-                choices += [read(Reading(blur, rounding)) for blur in near for rounding in ROUNDINGS]
+                others = [Reading(blur, rounding) for blur in near for rounding in ROUNDINGS]
+                choices += [read(other) for other in others if other != USUAL]
             tried = max([usual, *choices], key=lambda choice: choice.merit)
             best.append(tried if tried.merit > usual.merit + tolerance_of(self.points(k)) else usual)
         if detector.look is None:
