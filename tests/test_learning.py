@@ -337,11 +337,16 @@ def test_refit_needs_a_training_that_chose(data, tmp_path):
         refit(tmp_path / "second", dataset, tmp_path / "third", device="cpu")
 
 
-@pytest.mark.parametrize(("better", "chosen"), [(0.01, USUAL), (0.1, Reading(1.0, 0.8))])
-def test_the_usual_reading_stays_unless_another_is_clearly_better(detector, monkeypatch, better, chosen):
-    """On ninety points four errors are .044."""
-    image, points = draw_image(96, seed=5, slide=0, number=0)
-    sample = Sample("a", Path("a.png"), np.resize(points, (90, 2)), ("",) * 90, "a", "train")
+@pytest.mark.parametrize(
+    ("points", "better", "chosen"),
+    [(90, 0.04, USUAL), (90, 0.05, Reading(1.0, 0.8)), (6, 0.04, USUAL), (6, 0.06, Reading(1.0, 0.8))],
+)
+def test_the_usual_reading_stays_unless_another_is_clearly_better(
+    detector, monkeypatch, points, better, chosen
+):
+    """On ninety points eight errors are .044, on six one is .083."""
+    image, truth = draw_image(96, seed=5, slide=0, number=0)
+    sample = Sample("a", Path("a.png"), np.resize(truth, (points, 2)), ("",) * points, "a", "train")
 
     def merits(_, __, ___, k, reading, decoder):
         merit = 0.7 + better * (reading == Reading(1.0, 0.8)) + 0.001 * (reading == Reading(1.0))

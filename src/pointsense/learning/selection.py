@@ -27,6 +27,9 @@ USUAL = Reading(blur=0.5, rounding=0.65)
 """Kept unless another reading is better on the selection part by more errors than chance makes: of fifteen readings
 the best is often so by chance."""
 
+MOST_CHANCE = 0.05
+"""Of the merit, however few the points are: where a single one is more, no reading that finds it is passed over."""
+
 BLURS = (0.0, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Doubts about a position, in cells, among which the selection part chooses."""
 
@@ -181,6 +184,7 @@ class Selection:
         best = []
         for k in range(len(self.classes)):
             read = partial(self._read, detector, maps, k, decoder=decoder)
+            chance = min(MOST_CHANCE, tolerance_of(self.points(k)))
             usual = read(USUAL if rounds else Reading(USUAL.blur))
             choices = [read(Reading(blur)) for blur in blurs]
             if choices and rounds:
@@ -189,7 +193,7 @@ class Selection:
                 others = [Reading(blur, rounding) for blur in near for rounding in ROUNDINGS]
                 choices += [read(other) for other in others if other != USUAL]
             tried = max([usual, *choices], key=lambda choice: choice.merit)
-            best.append(tried if tried.merit > usual.merit + tolerance_of(self.points(k)) else usual)
+            best.append(tried if tried.merit - usual.merit > chance else usual)
         if detector.look is None:
             return best
         return [self._after_look(detector, maps, k, one.reading, decoder) for k, one in enumerate(best)]
