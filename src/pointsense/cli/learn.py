@@ -72,8 +72,7 @@ def train(
 
     from pointsense.learning import fit
 
-    images = len(dataset.train[:max_train_images])
-    with _shown(device, out, f"{images} train images; match radius {listed(radii)}") as report:
+    with _shown(device, out, _learned_from(dataset.train[:max_train_images], radii)) as report:
         metrics = fit.train(
             dataset,
             out,
@@ -175,8 +174,7 @@ def tune(
         said = outcome or ", ".join(f"{name} {value:.4g}" for name, value in drawn.items())
         print(f"trial {number}: {said}", flush=True)
 
-    images = len(dataset.train[:max_train_images])
-    with _shown(device, out, f"{images} train images; match radius {listed(radii)}") as report:
+    with _shown(device, out, _learned_from(dataset.train[:max_train_images], radii)) as report:
         rows = search(
             dataset,
             out,
@@ -201,6 +199,10 @@ def tune(
     )
     for folder in dict.fromkeys([rows[0]["folder"], best["folder"]]):
         print(f"on the val images: pointsense evaluate {data} --model {out / folder}")
+
+
+def _learned_from(samples: Any, radii: Any) -> str:
+    return f"{len(samples)} train images; match radius {listed(radii)}"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -183,15 +183,14 @@ class Selection:
         rounds = detector.config.target == "code" and decoder != "maxima"
         best = []
         for k in range(len(self.classes)):
-            read = partial(self._read, detector, maps, k, decoder=decoder)
+            read = cache(partial(self._read, detector, maps, k, decoder=decoder))
             chance = min(MOST_CHANCE, tolerance_of(self.points(k)))
             usual = read(USUAL if rounds else Reading(USUAL.blur))
             choices = [read(Reading(blur)) for blur in blurs]
             if choices and rounds:
                 place = max(range(len(blurs)), key=lambda j: choices[j].merit)
                 near = blurs[max(0, place - 2) : place + 2]
-                others = [Reading(blur, rounding) for blur in near for rounding in ROUNDINGS]
-                choices += [read(other) for other in others if other != USUAL]
+                choices += [read(Reading(blur, rounding)) for blur in near for rounding in ROUNDINGS]
             tried = max([usual, *choices], key=lambda choice: choice.merit)
             best.append(tried if tried.merit - usual.merit > chance else usual)
         if detector.look is None:
