@@ -96,6 +96,25 @@ def train_or_resume(
     )
 
 
+def learned_again(
+    run: Path, dataset: Dataset, again: Path, minutes: float, overwrite: bool
+) -> dict[str, Any]:
+    """Train once more as `run` was, on all images, into `again`, unless that is there; return its metrics."""
+    from pointsense.learning.fit import refit
+
+    if overwrite or not again.is_dir():
+        write_json(made_of(again), made_now())
+    return refit(
+        run,
+        dataset,
+        again,
+        time_limit=minutes,
+        resume=not overwrite,
+        overwrite=overwrite,
+        report=progress_printer(),
+    )
+
+
 def progress_printer() -> Callable[[Progress], None]:
     """A `report` for `train`: a line for every new score of the selection part, else every half minute."""
     from pointsense.learning.progress import describe
@@ -120,16 +139,26 @@ def run_ours(
     data: Path,
     asked: argparse.Namespace,
     otherwise: dict[str, Any],
+    again: Path | None,
 ) -> Outcome:
-    """Train one of pointsense's own networks and predict with it as a user does, or with settings `otherwise`."""
+    """Train one of pointsense's own networks and predict with it as a user does.
+
+    It predicts with settings `otherwise`, or is learned once more from all images, to the folder `again`.
+    """
     from pointsense.inference.detector import Detector
 
     if not asked.rescore:
-        metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite and not otherwise)
+        derived = bool(otherwise or again)
+        metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite and not derived)
         detector = Detector.load(run)
     if asked.rescore or otherwise:
         views = configured(request["preset"], request["settings"], data).views
         detector, metrics = rechosen(dataset, run, request, {"views": views} | otherwise)
+    if again:
+        own = learned_again(run, dataset, again, request["minutes"], asked.overwrite)
+        metrics = own | {"selection": metrics["selection"]}
+        chosen, detector, run = detector, Detector.load(again), again
+        detector.classes, detector.config = chosen.classes, chosen.config
     config, kind = detector.config, detector.classes[0]
     cases, seconds = [], []
     for sample in dataset.val:
@@ -152,7 +181,9 @@ def run_ours(
             "seconds_per_image": float(np.mean(seconds)),
             "code": metrics["code"] if config.target == "code" else None,
             "reading": asdict(kind.reading),
-            "other_decoders": compare_decoders(detector, dataset, selection["images"], task.radius),
+            "other_decoders": {}  # of what it has learned from they would say nothing
+            if again
+            else compare_decoders(detector, dataset, selection["images"], task.radius),
         },
     )
 
@@ -256,6 +287,7 @@ def run_task(
     run: Path,
     request: dict[str, Any],
     asked: argparse.Namespace,
+    again: Path | None = None,
 ) -> dict[str, Any]:
     """Train, predict and score one task; return what its JSON holds."""
     dataset = task.load(data)
@@ -263,7 +295,7 @@ def run_task(
         cases, threshold, about = run_peer(method.peer, task, dataset, run, request, data, asked.rescore)
     else:
         otherwise = method.settings if method.trained_as else {}
-        cases, threshold, about = run_ours(task, dataset, run, request, data, asked, otherwise)
+        cases, threshold, about = run_ours(task, dataset, run, request, data, asked, otherwise, again)
     report = evaluate(cases, task.radius, threshold=threshold, protocol=PROTOCOL)
     return {
         "set": name,

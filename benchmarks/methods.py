@@ -32,6 +32,8 @@ class Method:
         Where it is the task's preset with one choice changed: the tasks on which both are compared.
     trained_as : str
         The method whose training it reads with its own settings; "" where it is trained itself.
+    refit : bool
+        Whether that training is made once more on all training images, with its thresholds.
     """
 
     title: str
@@ -43,6 +45,7 @@ class Method:
     first_fold: bool = False
     ablates: tuple[str, ...] = ()
     trained_as: str = ""
+    refit: bool = False
 
     def cells(self) -> list[tuple[str, int]]:
         """The tasks and seeds that the comparison asks for."""
@@ -140,6 +143,9 @@ METHODS = {
         for name, title in (("code", "pointsense"), ("heatmap", "heat map"))
         for key, (words, settings) in READINGS.items()
     },
+    "code-refit": Method(
+        "pointsense, learned again from all images", families=PAPER, trained_as="code", refit=True
+    ),
     "alone-look0": Method(
         f"pointsense, no heat map beside, {READINGS['look0'][0]}",
         settings=READINGS["look0"][1],

@@ -111,8 +111,9 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
         learned = METHODS.get(learned_name, method)
         stem = result_name(name, method_name, seed)
         path, run = out / f"{stem}.json", runs / result_name(name, learned_name, seed)
-        if asked.rescore and not (run / (CANDIDATES if learned.peer else "metrics.json")).exists():
-            print(f"{stem}: {run} holds no finished training, skipped")
+        again = runs / stem if method.refit else None
+        if asked.rescore and not ((again or run) / (CANDIDATES if learned.peer else "metrics.json")).exists():
+            print(f"{stem}: {again or run} holds no finished training, skipped")
             continue
         if path.exists() and not (asked.overwrite or asked.rescore):
             print(f"{stem}: {path} is there, skipped (--overwrite does it again)")
@@ -125,7 +126,7 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
             "settings": task.settings | learned.settings | parse_settings(asked.settings),
         }
         print(f"{stem}: at most {request['minutes']:g} minutes of training", flush=True)
-        result = run_task(name, task, method, data, run, request, asked)
+        result = run_task(name, task, method, data, run, request, asked, again)
         result["method"] = method_name
         write_json(path, result)
         print(f"{stem}: F1 {result['scores']['overall']['f1']:.3f}; written to {path}", flush=True)

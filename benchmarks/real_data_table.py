@@ -81,12 +81,12 @@ def wanted(name: str, method: Method, family: str, results: dict[Cell, Result]) 
 
 def is_own(name: str, method: Method) -> bool:
     """Whether a method has trainings of its own, and is none of the paper's."""
-    return not method.trained_as and not method.preset
+    return method.refit or not (method.trained_as or method.preset)
 
 
 def is_reading(name: str, method: Method) -> bool:
     """Whether a method is another way to predict with trained models."""
-    return bool(method.trained_as)
+    return bool(method.trained_as) and not method.refit
 
 
 def is_of_the_paper(name: str, method: Method) -> bool:
@@ -120,7 +120,7 @@ def scores_table(
             for radius, scores in by_radius(there).items():
                 main = radius == f"{there[0]['radius_px']:g}"
                 beside = baseline
-                if baseline == BASELINE and method.trained_as not in ("", BASELINE):
+                if baseline == BASELINE and is_reading(name, method) and method.trained_as != BASELINE:
                     # What is read otherwise is compared with the heat map read in the same way.
                     beside = name.replace(method.trained_as, BASELINE)
                 difference = difference_to(name, cells, results, beside) if main else ""

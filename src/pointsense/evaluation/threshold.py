@@ -24,13 +24,16 @@ TOLERANCE = 0.002
 class CurvePoint:
     """Precision, recall and F1 of all detections that score at least `threshold`.
 
-    Precision is 1 where nothing is left, recall 1 where there is nothing to find.
+    Precision is 1 where nothing is left, recall 1 where there is nothing to find. `miscount` is by how many points the
+    count is wrong beyond chance: were each error as likely a miss as a false alarm, the two would differ by the root
+    of their sum.
     """
 
     threshold: float
     precision: float
     recall: float
     f1: float
+    miscount: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ def best_threshold(
 ) -> ThresholdChoice:
     """Return the middle of the widest range of thresholds whose pooled F1 is near the best.
 
-    The single best threshold sits on the edge of what it was tuned on; the middle of the plateau does not.
+    The single best threshold sits on the edge of what it was tuned on; the middle of the plateau does not. Of those
+    around it whose F1 is the same within `TOLERANCE`, the one is taken that counts right, or most nearly so: with few
+    points there are none.
     Between neighbouring scores the kept detections are the same, so a plateau reaches down to the next lower
     score. Without any detection the threshold is 0.
 
@@ -107,6 +112,7 @@ def best_threshold(
             tp / (tp + fp) if tp + fp else 1.0,
             tp / (tp + fn) if tp + fn else 1.0,
             2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
+            max(0.0, abs(fp - fn) - math.sqrt(fp + fn)),
         )
 
     if candidates is None:
@@ -121,6 +127,7 @@ def best_threshold(
     if chosen.f1 < best - tolerance:  # a dip between two candidates
         near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - tolerance]
         chosen = min(near, key=lambda point: abs(point.threshold - chosen.threshold))
+    chosen = _counting_best(chosen, curve, min(tolerance, TOLERANCE))
     return ThresholdChoice(
         chosen.threshold, chosen.precision, chosen.recall, chosen.f1, _average_precision(curve), curve
     )
@@ -153,6 +160,18 @@ def _widest_plateau(
             runs.append((start, point.threshold))
         runs[-1] = (start, point.threshold)
     return max(runs, key=lambda run: run[1] - run[0])
+
+
+def _counting_best(middle: CurvePoint, curve: tuple[CurvePoint, ...], tolerance: float) -> CurvePoint:
+    """Return, of the thresholds around the middle with the same F1, the nearest of those that count best."""
+    place = int(np.searchsorted([point.threshold for point in curve], middle.threshold))
+    alike = [middle]
+    for side in (curve[place:], curve[:place][::-1]):
+        for point in side:
+            if abs(point.f1 - middle.f1) > tolerance:
+                break
+            alike.append(point)
+    return min(alike, key=lambda point: (point.miscount, abs(point.threshold - middle.threshold)))
 
 
 def _average_precision(curve: tuple[CurvePoint, ...]) -> float:
