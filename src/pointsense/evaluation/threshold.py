@@ -20,13 +20,16 @@ TOLERANCE = 0.002
 """An F1 this near the best one counts as equal to it."""
 
 
+CHANCE = 2.0
+"""Standard errors by which a count may be wrong on these images and right on others."""
+
+
 @dataclass(frozen=True)
 class CurvePoint:
     """Precision, recall and F1 of all detections that score at least `threshold`.
 
     Precision is 1 where nothing is left, recall 1 where there is nothing to find. `miscount` is by how many points the
-    count is wrong beyond chance: were each error as likely a miss as a false alarm, the two would differ by the root
-    of their sum.
+    count is wrong beyond what chance makes of it, as the images differ.
     """
 
     threshold: float
@@ -107,12 +110,13 @@ def best_threshold(
         tp = sum(m.true_positives for m in matched)
         fp = sum(m.false_positives for m in matched)
         fn = sum(m.false_negatives for m in matched)
+        surplus = np.array([m.false_positives - m.false_negatives for m in matched])
         return CurvePoint(
             float(threshold),
             tp / (tp + fp) if tp + fp else 1.0,
             tp / (tp + fn) if tp + fn else 1.0,
             2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
-            max(0.0, abs(fp - fn) - math.sqrt(fp + fn)),
+            max(0.0, abs(surplus.sum()) - _chance(surplus)),
         )
 
     if candidates is None:
@@ -131,6 +135,11 @@ def best_threshold(
     return ThresholdChoice(
         chosen.threshold, chosen.precision, chosen.recall, chosen.f1, _average_precision(curve), curve
     )
+
+
+def _chance(surplus: np.ndarray) -> float:
+    """Return how far from 0 the sum of the images' surplus points may be by chance; of one image nothing is known."""
+    return CHANCE * math.sqrt(len(surplus)) * float(surplus.std(ddof=1)) if len(surplus) > 1 else math.inf
 
 
 def _tried(scores: np.ndarray, points: int) -> np.ndarray:
