@@ -116,7 +116,7 @@ def best_threshold(
             tp / (tp + fp) if tp + fp else 1.0,
             tp / (tp + fn) if tp + fn else 1.0,
             2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
-            max(0.0, abs(surplus.sum()) - _chance(surplus)),
+            max(0.0, float(abs(surplus.sum())) - _chance(surplus)),
         )
 
     if candidates is None:
