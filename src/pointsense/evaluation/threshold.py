@@ -28,15 +28,16 @@ CHANCE = 2.0
 class CurvePoint:
     """Precision, recall and F1 of all detections that score at least `threshold`.
 
-    Precision is 1 where nothing is left, recall 1 where there is nothing to find. `miscount` is by how many points the
-    count is wrong beyond what chance makes of it, as the images differ.
+    Precision is 1 where nothing is left, recall 1 where there is nothing to find. `surplus` is how many more are
+    detected than there are, `chance` how far from 0 that may be by chance, as the images differ.
     """
 
     threshold: float
     precision: float
     recall: float
     f1: float
-    miscount: float
+    surplus: int
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def best_threshold(
             tp / (tp + fp) if tp + fp else 1.0,
             tp / (tp + fn) if tp + fn else 1.0,
             2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
-            max(0.0, float(abs(surplus.sum())) - _chance(surplus)),
+            int(surplus.sum()),
+            _chance(surplus),
         )
 
     if candidates is None:
@@ -138,8 +140,10 @@ def best_threshold(
 
 
 def _chance(surplus: np.ndarray) -> float:
-    """Return how far from 0 the sum of the images' surplus points may be by chance; of one image nothing is known."""
-    return CHANCE * math.sqrt(len(surplus)) * float(surplus.std(ddof=1)) if len(surplus) > 1 else math.inf
+    """Return how far from 0 the sum of the images' surplus may be by chance; a single image's may be all chance."""
+    if len(surplus) < 2:
+        return float(abs(surplus.sum()))
+    return CHANCE * math.sqrt(len(surplus)) * float(surplus.std(ddof=1))
 
 
 def _tried(scores: np.ndarray, points: int) -> np.ndarray:
@@ -180,7 +184,13 @@ def _counting_best(middle: CurvePoint, curve: tuple[CurvePoint, ...], tolerance:
             if abs(point.f1 - middle.f1) > tolerance:
                 break
             alike.append(point)
-    return min(alike, key=lambda point: (point.miscount, abs(point.threshold - middle.threshold)))
+    return min(
+        alike,
+        key=lambda point: (
+            max(0.0, abs(point.surplus) - middle.chance),
+            abs(point.threshold - middle.threshold),
+        ),
+    )
 
 
 def _average_precision(curve: tuple[CurvePoint, ...]) -> float:
