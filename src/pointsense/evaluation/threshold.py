@@ -72,9 +72,9 @@ def best_threshold(
 ) -> ThresholdChoice:
     """Return the middle of the widest range of thresholds whose pooled F1 is near the best.
 
-    The single best threshold sits on the edge of what it was tuned on; the middle of the plateau does not. Of those
-    around it whose F1 is the same within `TOLERANCE`, the one is taken that counts right, or most nearly so: with few
-    points there are none.
+    The single best threshold sits on the edge of what it was tuned on; the middle of the plateau does not. Where
+    the count is wrong there beyond chance, the one that counts right, or most nearly so, is taken of those around it
+    whose F1 is the same within `TOLERANCE`: with few points there are none.
     Between neighbouring scores the kept detections are the same, so a plateau reaches down to the next lower
     score. Without any detection the threshold is 0.
 
