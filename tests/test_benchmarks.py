@@ -109,6 +109,13 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
     eight = json.loads((out / f"synthetic-{method}-views8.json").read_text())
     assert (eight["method"], eight["settings"]["views"]) == (f"{method}-views8", 8)
     assert eight["training"]["seconds"] == written["training"]["seconds"]  # the same model
+    if method == "code":
+        assert real_data.main(["--smoke", "--method", "code-refit", *arguments[3:]]) == 0
+        refit = json.loads((out / "synthetic-code-refit.json").read_text())
+        assert refit["training"]["seconds"] != written["training"]["seconds"]
+        assert (refit["reading"], refit["training"]["f1"]) == (written["reading"], written["training"]["f1"])
+        learned = json.loads((runs / "synthetic-code-refit" / "metrics.json").read_text())
+        assert len(learned["train_images"]) == written["train_images"]
     path.unlink()
     assert real_data.main([*arguments, "--minutes", "7"]) == 2
     assert "holds a training with other settings; give --overwrite" in capsys.readouterr().err
