@@ -287,7 +287,7 @@ def run_task(
     run: Path,
     request: dict[str, Any],
     asked: argparse.Namespace,
-    again: Path | None = None,
+    again: Path | None,
 ) -> dict[str, Any]:
     """Train, predict and score one task; return what its JSON holds."""
     dataset = task.load(data)

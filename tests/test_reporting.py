@@ -118,7 +118,7 @@ def test_history_with_and_without_selection():
 
 
 def test_threshold_curve_with_points_and_without():
-    curve = (CurvePoint(0.1, 0.5, 1.0, 0.67, 1, 2.0), CurvePoint(0.6, 1.0, 0.5, 0.67, -1, 2.0))
+    curve = (CurvePoint(0.1, 0.5, 1.0, 0.67, 1), CurvePoint(0.6, 1.0, 0.5, 0.67, -1))
     png(draw_threshold_curve(ThresholdChoice(0.35, 0.6, 0.75, 0.67, 0.8, curve)))
     png(draw_threshold_curve(ThresholdChoice(0.0, 1.0, 0.0, 0.0, 0.0, ())))
 

@@ -19,7 +19,6 @@ they are no more than 240, else 60; and 20 of all that are lower."""
 TOLERANCE = 0.002
 """An F1 this near the best one counts as equal to it."""
 
-
 CHANCE = 2.0
 """Standard errors by which a count may be wrong on these images and right on others."""
 
@@ -29,7 +28,7 @@ class CurvePoint:
     """Precision, recall and F1 of all detections that score at least `threshold`.
 
     Precision is 1 where nothing is left, recall 1 where there is nothing to find. `surplus` is how many more are
-    detected than there are, `chance` how far from 0 that may be by chance, as the images differ.
+    detected than there are.
     """
 
     threshold: float
@@ -37,7 +36,6 @@ class CurvePoint:
     recall: float
     f1: float
     surplus: int
-    chance: float
 
 
 @dataclass(frozen=True)
@@ -106,19 +104,19 @@ def best_threshold(
     if not np.isfinite(pooled).all():
         raise DataError("expected finite scores, found NaN or infinity; check the model's predictions")
 
-    def at(threshold: float) -> CurvePoint:
+    def counts(threshold: float) -> np.ndarray:
+        """Return the true positives, false positives and misses (M, 3) of the images."""
         matched = [match_gated(g.keep(s >= threshold), protocol) for g, s in zip(gates, scores, strict=True)]
-        tp = sum(m.true_positives for m in matched)
-        fp = sum(m.false_positives for m in matched)
-        fn = sum(m.false_negatives for m in matched)
-        surplus = np.array([m.false_positives - m.false_negatives for m in matched])
+        return np.array([[m.true_positives, m.false_positives, m.false_negatives] for m in matched])
+
+    def at(threshold: float) -> CurvePoint:
+        tp, fp, fn = counts(threshold).sum(axis=0).tolist()
         return CurvePoint(
             float(threshold),
             tp / (tp + fp) if tp + fp else 1.0,
             tp / (tp + fn) if tp + fn else 1.0,
             2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
-            int(surplus.sum()),
-            _chance(surplus),
+            fp - fn,
         )
 
     if candidates is None:
@@ -133,7 +131,8 @@ def best_threshold(
     if chosen.f1 < best - tolerance:  # a dip between two candidates
         near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - tolerance]
         chosen = min(near, key=lambda point: abs(point.threshold - chosen.threshold))
-    chosen = _counting_best(chosen, curve, min(tolerance, TOLERANCE))
+    _, fp, fn = counts(chosen.threshold).T
+    chosen = _counting_best(chosen, curve, min(tolerance, TOLERANCE), _chance(fp - fn))
     return ThresholdChoice(
         chosen.threshold, chosen.precision, chosen.recall, chosen.f1, _average_precision(curve), curve
     )
@@ -175,8 +174,13 @@ def _widest_plateau(
     return max(runs, key=lambda run: run[1] - run[0])
 
 
-def _counting_best(middle: CurvePoint, curve: tuple[CurvePoint, ...], tolerance: float) -> CurvePoint:
-    """Return, of the thresholds around the middle with the same F1, the nearest of those that count best."""
+def _counting_best(
+    middle: CurvePoint, curve: tuple[CurvePoint, ...], tolerance: float, chance: float
+) -> CurvePoint:
+    """Return, of the thresholds around the middle with the same F1, the nearest of those that count best.
+
+    A count that is wrong by no more than `chance` is as good as any.
+    """
     place = int(np.searchsorted([point.threshold for point in curve], middle.threshold))
     alike = [middle]
     for side in (curve[place:], curve[:place][::-1]):
@@ -187,7 +191,7 @@ def _counting_best(middle: CurvePoint, curve: tuple[CurvePoint, ...], tolerance:
     return min(
         alike,
         key=lambda point: (
-            max(0.0, abs(point.surplus) - middle.chance),
+            max(0.0, abs(point.surplus) - chance),
             abs(point.threshold - middle.threshold),
         ),
     )
