@@ -36,35 +36,75 @@ def test_wide_plateau_is_preferred_to_a_narrow_peak():
     assert choice.f1 > 0.998
 
 
-def doubtful(number: int) -> Case:
-    """Return an image where doubtful detections, right as often as not, leave the F1 as it is and mend the count."""
-    right = [*np.linspace(0.8, 1.0, 180), *np.linspace(0.2, 0.3, 7)]
-    wrong = [*np.linspace(0.21, 0.29, 8), *np.linspace(0.01, 0.1, 100)]
-    return replace(case(right, wrong, missed=12 + number % 2), name=str(number))
+def doubtful(number: int, missed: int = 12, alarms: int = 0) -> Case:
+    """Return an image where doubtful detections, right as often as not, leave the F1 as it is and change the count.
+
+    They score .2 to .3, sure ones, of which some are false alarms, .8 and more, and many false alarms less than .1.
+    """
+    inner, shift = 0.01 * (number % 2), 0.001 * number  # right and wrong ones take turns over all images
+    right = [*np.linspace(0.8, 1.0, 180), *shift + np.linspace(0.2 + inner, 0.3 - inner, 7)]
+    wrong = [*np.linspace(0.8, 1.0, alarms), *shift + np.linspace(0.21 - inner, 0.29 + inner, 8)]
+    wrong += np.linspace(0.01, 0.1, 100).tolist()
+    return replace(case(right, wrong, missed=missed + number % 2), name=str(number))
 
 
-TRIED = np.array([0.05, 0.2, 0.8])
-"""Thresholds among false alarms, below the doubtful detections, and above them."""
+MIDDLE = np.array([0.1, 0.15])
+"""Thresholds to try, whose middle keeps the doubtful detections."""
+
+SURE = np.array([0.05, 0.8])
+"""Thresholds to try, whose middle (of the upper one's plateau, down to the next lower score) leaves them out."""
 
 
-def test_of_thresholds_alike_in_f1_the_one_that_counts_right_is_taken():
+def test_a_count_too_low_lowers_the_threshold_where_f1_stays_the_same():
     images = [doubtful(number) for number in range(6)]
-    choice = best_threshold(images, 5, TRIED)
+    choice = best_threshold(images, 5, SURE)
     middle, found = (evaluate(images, 5, threshold=t).overall for t in (0.5, choice.threshold))
     assert found.f1 == pytest.approx(middle.f1, abs=0.002)
     assert middle.count_mae > 19
     assert found.count_mae < 8
 
 
+def test_a_count_too_high_raises_it():
+    images = [doubtful(number, missed=0, alarms=20) for number in range(6)]
+    choice = best_threshold(images, 5, MIDDLE)
+    middle, found = (evaluate(images, 5, threshold=t).overall for t in (0.15, choice.threshold))
+    assert found.f1 == pytest.approx(middle.f1, abs=0.002)
+    assert middle.count_mae > 27
+    assert found.count_mae < 14
+
+
+def test_the_threshold_stops_at_the_right_count():
+    images = [doubtful(number, missed=0) for number in range(6)]  # lack 7 or 8 of the 15 doubtful ones
+    choice = best_threshold(images, 5, SURE)
+    assert 0.22 < choice.threshold < 0.28
+    found = [int(np.sum(image.score_array() >= choice.threshold)) for image in images]
+    assert abs(sum(found) - sum(len(image.truth) for image in images)) <= 6
+
+
+def test_the_threshold_goes_no_further_than_f1_stays_the_same():
+    # Next to the sure ones come false alarms alone: the doubtful ones behind them would mend both.
+    images = []
+    for number in range(6):
+        image = doubtful(number)
+        alarms = [[9000.0, 100.0 * k] for k in range(9)]
+        places = np.concatenate([image.above(None), alarms])
+        images.append(
+            replace(image, detections=places, scores=np.append(image.score_array(), np.linspace(0.5, 0.6, 9)))
+        )
+    choice = best_threshold(images, 5, np.array([0.05, 0.7]))
+    assert choice.threshold > 0.5
+    assert choice.f1 == pytest.approx(evaluate(images, 5, threshold=0.7).overall.f1, abs=0.002)
+
+
 def test_a_count_that_is_wrong_by_chance_moves_no_threshold():
-    assert best_threshold([doubtful(0)], 5, TRIED).threshold > 0.3  # of a single image it cannot be told
-    # Two images lack 19 points, the third has two too many: another three might be right.
-    last = doubtful(2)
-    alarms = [[9000.0, 100.0 * k] for k in range(21)]
-    last = Case(
-        "2", None, last.truth, [*last.above(None), *alarms], [*last.score_array(), *np.linspace(0.8, 1.0, 21)]
-    )
-    assert best_threshold([doubtful(0), doubtful(1), last], 5, TRIED).threshold > 0.3
+    assert best_threshold([doubtful(0)], 5, SURE).threshold > 0.3  # of a single image it cannot be told
+    # All lack 12 points, some have alarms in their place: by how much the count is off is not sure.
+    alike = [doubtful(number, alarms=6) for number in range(6)]
+    unlike = [doubtful(number, alarms=alarms) for number, alarms in enumerate((0, 0, 0, 12, 12, 12))]
+    assert best_threshold(alike, 5, SURE).threshold < 0.3
+    assert best_threshold(unlike, 5, SURE).threshold < 0.3
+    unlike = [doubtful(number, alarms=alarms) for number, alarms in enumerate((0, 0, 0, 0, 0, 36))]
+    assert best_threshold(unlike, 5, SURE).threshold > 0.3
 
 
 def test_on_few_points_the_count_moves_no_threshold():

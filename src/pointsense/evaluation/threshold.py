@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from pointsense.errors import DataError
 from pointsense.evaluation.cases import Case
@@ -19,23 +20,24 @@ they are no more than 240, else 60; and 20 of all that are lower."""
 TOLERANCE = 0.002
 """An F1 this near the best one counts as equal to it."""
 
-CHANCE = 2.0
-"""Standard errors by which a count may be wrong on these images and right on others."""
+SURE = 0.975
+"""A count is wrong beyond chance where it lies outside of the interval between this quantile and its opposite."""
+
+STEPS = 60
+"""Most thresholds that are tried on the way to one that counts right."""
 
 
 @dataclass(frozen=True)
 class CurvePoint:
     """Precision, recall and F1 of all detections that score at least `threshold`.
 
-    Precision is 1 where nothing is left, recall 1 where there is nothing to find. `surplus` is how many more are
-    detected than there are.
+    Precision is 1 where nothing is left, recall 1 where there is nothing to find.
     """
 
     threshold: float
     precision: float
     recall: float
     f1: float
-    surplus: int
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def best_threshold(
     """Return the middle of the widest range of thresholds whose pooled F1 is near the best.
 
     The single best threshold sits on the edge of what it was tuned on; the middle of the plateau does not. Where
-    the count is wrong there beyond chance, the one that counts right, or most nearly so, is taken of those around it
-    whose F1 is the same within `TOLERANCE`: with few points there are none.
+    the count is wrong there beyond chance, as the images differ, the threshold moves towards the one that counts
+    right, as far as F1 stays the same within `TOLERANCE`: with few points nowhere.
     Between neighbouring scores the kept detections are the same, so a plateau reaches down to the next lower
     score. Without any detection the threshold is 0.
 
@@ -104,19 +106,16 @@ def best_threshold(
     if not np.isfinite(pooled).all():
         raise DataError("expected finite scores, found NaN or infinity; check the model's predictions")
 
-    def counts(threshold: float) -> np.ndarray:
-        """Return the true positives, false positives and misses (M, 3) of the images."""
-        matched = [match_gated(g.keep(s >= threshold), protocol) for g, s in zip(gates, scores, strict=True)]
-        return np.array([[m.true_positives, m.false_positives, m.false_negatives] for m in matched])
-
     def at(threshold: float) -> CurvePoint:
-        tp, fp, fn = counts(threshold).sum(axis=0).tolist()
+        matched = [match_gated(g.keep(s >= threshold), protocol) for g, s in zip(gates, scores, strict=True)]
+        tp = sum(m.true_positives for m in matched)
+        fp = sum(m.false_positives for m in matched)
+        fn = sum(m.false_negatives for m in matched)
         return CurvePoint(
             float(threshold),
             tp / (tp + fp) if tp + fp else 1.0,
             tp / (tp + fn) if tp + fn else 1.0,
             2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
-            fp - fn,
         )
 
     if candidates is None:
@@ -131,18 +130,32 @@ def best_threshold(
     if chosen.f1 < best - tolerance:  # a dip between two candidates
         near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - tolerance]
         chosen = min(near, key=lambda point: abs(point.threshold - chosen.threshold))
-    _, fp, fn = counts(chosen.threshold).T
-    chosen = _counting_best(chosen, curve, min(tolerance, TOLERANCE), _chance(fp - fn))
+    middle = chosen
+    for threshold in _towards_the_count(middle.threshold, scores, [len(case.truth) for case in cases]):
+        point = at(threshold)
+        if abs(point.f1 - middle.f1) > min(tolerance, TOLERANCE) or point.f1 < best - tolerance:
+            break
+        chosen = point
     return ThresholdChoice(
         chosen.threshold, chosen.precision, chosen.recall, chosen.f1, _average_precision(curve), curve
     )
 
 
-def _chance(surplus: np.ndarray) -> float:
-    """Return how far from 0 the sum of the images' surplus may be by chance; a single image's may be all chance."""
-    if len(surplus) < 2:
-        return float(abs(surplus.sum()))
-    return CHANCE * math.sqrt(len(surplus)) * float(surplus.std(ddof=1))
+def _towards_the_count(start: float, scores: list[np.ndarray], points: list[int]) -> np.ndarray:
+    """Return the thresholds, between scores, from `start` to the one that counts right.
+
+    There are none where the count is wrong by no more than chance; of a single image's count nothing is known.
+    """
+    surplus = np.array([np.sum(s >= start) for s in scores]) - points
+    images, wrong = len(surplus), int(surplus.sum())
+    if images < 2 or abs(wrong) <= stats.t.ppf(SURE, images - 1) * math.sqrt(images) * surplus.std(ddof=1):
+        return np.empty(0)
+    ranked = np.sort(np.concatenate(scores))
+    way = ranked[ranked < start][::-1] if wrong < 0 else ranked[ranked >= start]
+    ends = way[: abs(wrong)]  # the detections to be taken in, or left out
+    beyond = np.append(way[1:], way[-1:])[: abs(wrong)]
+    steps = np.unique(np.linspace(0, len(ends) - 1, min(len(ends), STEPS)).round().astype(int))
+    return ((ends + beyond) / 2)[steps]
 
 
 def _tried(scores: np.ndarray, points: int) -> np.ndarray:
@@ -172,29 +185,6 @@ def _widest_plateau(
             runs.append((start, point.threshold))
         runs[-1] = (start, point.threshold)
     return max(runs, key=lambda run: run[1] - run[0])
-
-
-def _counting_best(
-    middle: CurvePoint, curve: tuple[CurvePoint, ...], tolerance: float, chance: float
-) -> CurvePoint:
-    """Return, of the thresholds around the middle with the same F1, the nearest of those that count best.
-
-    A count that is wrong by no more than `chance` is as good as any.
-    """
-    place = int(np.searchsorted([point.threshold for point in curve], middle.threshold))
-    alike = [middle]
-    for side in (curve[place:], curve[:place][::-1]):
-        for point in side:
-            if abs(point.f1 - middle.f1) > tolerance:
-                break
-            alike.append(point)
-    return min(
-        alike,
-        key=lambda point: (
-            max(0.0, abs(point.surplus) - chance),
-            abs(point.threshold - middle.threshold),
-        ),
-    )
 
 
 def _average_precision(curve: tuple[CurvePoint, ...]) -> float:
