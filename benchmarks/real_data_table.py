@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from methods import ABLATED, METHODS, Method
+from pointsense.evaluation.cases import f1_of
 from pointsense.reporting.markdown import markdown
 from real_data import result_name
 from tasks import FAMILIES, TASKS
@@ -226,8 +227,7 @@ def difference_to(name: str, cells: Sequence[Cell], results: dict[Cell, Result],
         counts = np.array([[ours[image], theirs[image]] for image in sorted(ours)])
         generator = np.random.default_rng(list(TASKS).index(task))
         draws = generator.integers(0, len(counts), size=(DRAWS, len(counts)))
-        tp, fp, fn = np.moveaxis(np.concatenate([counts.sum(axis=0)[None], counts[draws].sum(axis=1)]), -1, 0)
-        f1 = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+        f1 = f1_of(np.concatenate([counts.sum(axis=0)[None], counts[draws].sum(axis=1)]))
         gains.append(f1[:, 0] - f1[:, 1])
     gain = np.mean(gains, axis=0)
     low, high = np.percentile(gain[1:], [2.5, 97.5])

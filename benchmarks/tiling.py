@@ -45,7 +45,7 @@ def mosaic(images: Sequence[np.ndarray], side: int) -> np.ndarray:
     canvas = np.zeros((side, side, images[0].shape[2]), images[0].dtype)
     number, top = 0, 0
     while top < side:
-        left, height = 0, min(image.shape[0] for image in images)
+        left, height = 0, min(min(image.shape[:2]) for image in images)
         while left < side:
             piece = np.rot90(images[number % len(images)], number // len(images))[:height]
             room = canvas[top : top + height, left : left + piece.shape[1]]

@@ -159,7 +159,7 @@ def test_geojson_is_what_qupath_imports(tmp_path):
     assert first["properties"] == {
         "objectType": "detection",
         "measurements": {"score": 0.9, "votes": 9, "spread": 0.5},
-        "classification": {"name": "RBC"},
+        "classification": {"name": "RBC", "color": [230, 159, 0]},
     }
     assert "classification" not in second["properties"]
     assert first["id"] != second["id"]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pointsense import colours
 from pointsense.errors import DataError
 from pointsense.evaluation.match import match
 from pointsense.evaluation.threshold import CurvePoint, ThresholdChoice
-from pointsense.reporting import Figure, Section, Table, colours, draw_overlay, write_overlay, write_report
+from pointsense.reporting import Figure, Section, Table, draw_overlay, write_overlay, write_report
 from pointsense.reporting.code_figure import AxisView, draw_code
 from pointsense.reporting.curves import draw_history, draw_threshold_curve
 from pointsense.reporting.overlay import as_rgb
@@ -118,7 +119,7 @@ def test_history_with_and_without_selection():
 
 
 def test_threshold_curve_with_points_and_without():
-    curve = (CurvePoint(0.1, 0.5, 1.0, 0.67, 1), CurvePoint(0.6, 1.0, 0.5, 0.67, -1))
+    curve = (CurvePoint(0.1, 0.5, 1.0, 0.67), CurvePoint(0.6, 1.0, 0.5, 0.67))
     png(draw_threshold_curve(ThresholdChoice(0.35, 0.6, 0.75, 0.67, 0.8, curve)))
     png(draw_threshold_curve(ThresholdChoice(0.0, 1.0, 0.0, 0.0, 0.0, ())))
 

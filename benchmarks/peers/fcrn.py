@@ -18,8 +18,10 @@ from skimage.feature import peak_local_max
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointsense.inference.views import turned, turned_back
+from pointsense.learning.crops import read_checked
 from pointsense.peers.descent import descend
-from pointsense.peers.frame import Frame, FramedFinder, read
+from pointsense.peers.frame import Frame, FramedFinder
 from pointsense.peers.problem import Found, Image, Problem, Trained, best_choice
 
 SIGMA = 0.2
@@ -111,9 +113,7 @@ class FcrnFinder(FramedFinder):
         padded = F.pad(image[None], pad, mode="replicate").to(next(self.network.parameters()).device)
         total = torch.zeros_like(padded[:, :1])
         for view in range(self.views):
-            turned = torch.rot90(padded.flip(3) if view >= 4 else padded, view % 4, (2, 3))
-            one = torch.rot90(self.network(turned.contiguous()), -(view % 4), (2, 3))
-            total += one.flip(3) if view >= 4 else one
+            total += turned_back(self.network(turned(padded, view).contiguous()), view)
         return (total / self.views)[0, 0, :height, :width].cpu().numpy()
 
     def peaks(self, density: npt.NDArray[np.float32]) -> Found:
@@ -156,7 +156,7 @@ def summit(
 def fit(problem: Problem) -> Trained:
     """Train FCRN-A on our crops for our number of steps; the selection part chooses weights and distance."""
     config = problem.config
-    images, selected = read(problem.fit), read(problem.select)
+    images, selected = read_checked(problem.fit), read_checked(problem.select)
     frame = Frame.of(problem, images)
     sigma = SIGMA * problem.working_box
     torch.manual_seed(problem.seed)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pointsense.datasets import Sample
 from pointsense.evaluation.log_baseline import LogDetector, Polarity
-from pointsense.peers.frame import Frame, FramedFinder, read
+from pointsense.learning.crops import read_checked
+from pointsense.peers.frame import Frame, FramedFinder
 from pointsense.peers.problem import Found, Problem, Trained, merit_of
 
 SIZES = 12
@@ -51,9 +52,9 @@ def fit(problem: Problem) -> Trained:
     Lindeberg 1998, Feature detection with automatic scale selection, IJCV 30 (2).
     """
     started = time.monotonic()
-    frame = Frame.of(problem, read(problem.fit))
+    frame = Frame.of(problem, read_checked(problem.fit))
     samples = some_of([*problem.fit, *problem.select], frame, problem.seed)
-    images = read(samples)
+    images = read_checked(samples)
     best: tuple[float, LogFinder] | None = None
     for polarity, sigma in product(
         POLARITIES, sigmas(problem.radius * frame.scale, problem.working_box).tolist()
@@ -84,7 +85,7 @@ def some_of(samples: Sequence[Sample], frame: Frame, seed: int) -> list[Sample]:
     shuffled = sorted((samples[k] for k in order), key=lambda sample: len(sample.points) == 0)
     kept, pixels = [], 0.0
     for sample in shuffled:
-        height, width = read([sample])[0].shape[:2]
+        height, width = read_checked([sample])[0].shape[:2]
         pixels += height * width * frame.scale**2
         if kept and pixels > PIXELS:
             break

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from pointsense.datasets import Sample
 from pointsense.errors import DataError, UsageError
-from pointsense.peers.frame import Frame, read
+from pointsense.learning.crops import read_checked
+from pointsense.peers.frame import Frame
 from pointsense.peers.problem import Found, Image, Problem, Trained, merit_of
 from pointsense.tables import read_table
 from pointsense.writing import write_text
@@ -238,7 +239,7 @@ def fit(problem: Problem) -> Trained:
     environment()
     started, config = time.monotonic(), problem.config
     run = problem.run.resolve()
-    images, selected = read(problem.fit), read(problem.select)
+    images, selected = read_checked(problem.fit), read_checked(problem.select)
     frame = Frame.of(problem, images)
     export(run / "data" / "train", problem.fit, images, frame)
     export(run / "data" / "val", problem.select, selected, frame)

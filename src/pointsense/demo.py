@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,12 +19,13 @@ from pointsense.evaluation.report import HEADER
 from pointsense.images import read_image
 from pointsense.inference.detector import Detector
 from pointsense.learning import fit
+from pointsense.learning.run_folder import CURVE
 from pointsense.model.config import override
-from pointsense.model.presets import preset
+from pointsense.model.presets import SMALL, preset
 from pointsense.points import Detections
 from pointsense.reporting import Figure, Section, Table, draw_overlay, write_report
 from pointsense.reporting.code_section import code_section
-from pointsense.reporting.curves import draw_history, draw_threshold_curve
+from pointsense.reporting.curves import draw_threshold_curve
 from pointsense.writing import write_json
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 MINUTES = 3.0
 """Of training, on 2 CPU cores."""
 
-SETTINGS: dict[str, Any] = {"patch": 96, "steps": 1000, "checks": 6}
-"""Of the default preset, what suits images of 192 px and the time."""
 
 SHOWN_IMAGES = 4
 
@@ -71,7 +69,7 @@ def run_demo(
     images : int
         Of the set; a third of them is held out.
     settings : dict, optional
-        Changes to `SETTINGS`.
+        Changes to `SMALL`.
     report : callable, optional
         Called with the progress of the training.
     """
@@ -81,7 +79,7 @@ def run_demo(
         metrics = fit.train(
             dataset,
             out / "model",
-            override(preset("pointsense"), SETTINGS | (settings or {})),
+            override(preset("pointsense"), SMALL | (settings or {})),
             radius=RADIUS_PX,
             class_name="cell",
             time_limit=minutes,
@@ -196,15 +194,6 @@ def _held_out(images: dict[str, np.ndarray], dataset: Dataset, scores: Report, l
 
 
 def _training(run: Path, dataset: Dataset, detector: Detector, metrics: dict[str, Any]) -> Section:
-    with (run / "history.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    checks = [row for row in rows if row["selection_f1"]]
-    history = draw_history(
-        [float(row["step"]) for row in rows],
-        [float(row["loss"]) for row in rows],
-        [float(row["step"]) for row in checks],
-        [float(row["selection_f1"]) for row in checks],
-    )
     names = set(metrics["selection"]["images"])
     selection = [sample for sample in dataset.train if sample.name in names]
     cases = (_case(sample, detector.predict(read_image(sample.path), threshold=0.0)) for sample in selection)
@@ -215,7 +204,7 @@ def _training(run: Path, dataset: Dataset, detector: Detector, metrics: dict[str
         f"Stopping, decoder and threshold were chosen on {len(selection)} of the training images that the network "
         "never learned from; the held-out images were opened for the scores alone.",
         figures=[
-            Figure(history, "Loss of eq. (3), and F1 on the selection images.", wide=True),
+            Figure((run / CURVE).read_bytes(), "Loss of eq. (3), and F1 on the selection images.", wide=True),
             Figure(draw_threshold_curve(choice), "Thresholds on the selection images.", wide=True),
         ],
     )

@@ -13,7 +13,8 @@ class PointsenseError(Exception):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was short: torch's processors and devices each say it in their own way."""
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("alloc" in str(error) or "out of memory" in str(error))
+        isinstance(error, RuntimeError)
+        and any(sign in str(error).lower() for sign in ("alloc", "out of memory"))
     )
 
 

@@ -64,7 +64,7 @@ def _rows_of(path: Path, feature: dict[str, Any]) -> list[Row]:
     if kind in OUTLINES:
         kind, coordinates = "Point", _centre(coordinates if kind == "MultiPolygon" else [coordinates])
     properties = feature.get("properties") or {}
-    name = (properties.get("classification") or {}).get("name", "")
+    name = _class_name(properties.get("classification") or "")
     found = properties.get("measurements") or {}
     if isinstance(found, list):  # QuPath before 0.4: a list of {"name": ..., "value": ...}
         found = {item["name"]: item["value"] for item in found}
@@ -72,6 +72,13 @@ def _rows_of(path: Path, feature: dict[str, Any]) -> list[Row]:
     return [
         ((float(y), float(x)), *evidence) for x, y, *_ in ([coordinates] if kind == "Point" else coordinates)
     ]
+
+
+def _class_name(classification: dict[str, Any] | str) -> str:
+    """The name of a class; QuPath gives those of a derived one (Tumor: Positive) as a list."""
+    if isinstance(classification, str):
+        return classification
+    return classification.get("name") or ": ".join(classification.get("names") or ())
 
 
 def _centre(polygons: list[list[list[list[float]]]]) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pointsense.colours import as_rgb, of_classes
 from pointsense.errors import DataError
 from pointsense.geojson import feature_rows
 from pointsense.tables import Row, read_table
@@ -38,7 +39,7 @@ class Detections:
     votes : (K,) int64
         How many observation axes saw the point.
     spread : (K,) float64
-        Standard deviation in pixels of the axes' positions around the point.
+        Root mean square, in pixels, of how far the axes would move the point; 0 where none says.
 
     Raises
     ------
@@ -172,8 +173,11 @@ class Detections:
             spread=[row.number("spread", 0.0) for row in rows],
         )
 
-    def write_geojson(self, path: Path | str) -> None:
+    def write_geojson(self, path: Path | str, known: Sequence[str] = ()) -> None:
         """Write a FeatureCollection that QuPath imports as detections with measurements.
+
+        Each class has a colour, without which QuPath takes no class; `known` names all that there may be in a set of
+        files, so that theirs are the same in each.
 
         GeoJSON is (x, y), and QuPath counts from the top-left corner of the first pixel, so 0.5 is added
         to both coordinates: our (0, 0), the centre of the first pixel, becomes (0.5, 0.5). The ids follow
@@ -184,19 +188,26 @@ class Detections:
         DataError
             If the file cannot be written.
         """
-        features = [self._feature(index, *row) for index, row in enumerate(self._rows())]
+        colour = of_classes(self.classes.tolist(), known)
+        features = [self._feature(index, *row, colour[row[2]]) for index, row in enumerate(self._rows())]
         collection = {"type": "FeatureCollection", "features": features}
         write_text(path, json.dumps(collection, indent=1, ensure_ascii=False) + "\n")
 
     @staticmethod
     def _feature(
-        index: int, point: tuple[float, float], score: float, name: str, votes: int, spread: float
+        index: int,
+        point: tuple[float, float],
+        score: float,
+        name: str,
+        votes: int,
+        spread: float,
+        colour: str,
     ) -> dict[str, Any]:
         y, x = (round(value + CORNER, 3) for value in point)
         measurements = {"score": float(f"{score:.6g}"), "votes": votes, "spread": round(spread, 3)}
         properties: dict[str, Any] = {"objectType": "detection", "measurements": measurements}
         if name:
-            properties["classification"] = {"name": name}
+            properties["classification"] = {"name": name, "color": as_rgb(colour)}
         content = json.dumps([index, x, y, properties])
         return {
             "type": "Feature",

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from pointsense.errors import DataError
@@ -92,7 +93,10 @@ def read_table(path: Path | str, required: Sequence[str]) -> Table:
         raise DataError(_header_problem(path, first, missing, header))
     if twice := [name for name in required if columns.count(name) > 1]:
         raise DataError(f"{path} has the column {twice[0]} more than once; keep one of them")
-    rows = [Row(path, number, dict(zip(columns, cells, strict=False))) for number, cells in lines[1:]]
+    rows = [
+        Row(path, number, dict(zip_longest(columns, cells[: len(columns)], fillvalue="")))
+        for number, cells in lines[1:]
+    ]
     return Table(path, columns, rows)
 
 

@@ -242,7 +242,12 @@ def evaluate(
             from pointsense.reporting.code_section import code_section
 
             most = max(parts[0].candidates, key=lambda case: len(case.truth))
-            more = [code_section(detector, read_image(paths[most.name]), most.truth, most.name)]
+            image, k = (
+                read_image(paths[most.name]),
+                known.index(parts[0].name) if parts[0].name in known else 0,
+            )
+            zoom = detector.zoom_of(detector.estimated_diameter(image) if px == "auto" else px)
+            more = [code_section(detector, image, most.truth, most.name, k=k, zoom=zoom)]
         write_mistakes(page, title, parts, lambda name: read_image(paths[name]), more)
         print(f"report: {page}")
     if json_file is not None:
@@ -252,9 +257,9 @@ def evaluate(
 def _overlay_of(detector: Any) -> Any:
     from pointsense.reporting.overlay import write_overlay
 
-    radius = min(kind.radius for kind in detector.classes)
+    radius, names = min(kind.radius for kind in detector.classes), [kind.name for kind in detector.classes]
     return lambda path, image, found, size: write_overlay(
-        path, image, found.points, found.classes, radius=radius * size
+        path, image, found.points, found.classes, known=names, radius=radius * size
     )
 
 

@@ -88,9 +88,7 @@ def train(
             report=report,
         )
     code = metrics["code"]
-    print(
-        f"code: {code['numbers']} numbers for {code['cells']} cells of a window (ratio {code['ratio']:.2f})"
-    )
+    print(f"code: {code['numbers']} numbers for {code['cells']} {code['of']} (ratio {code['ratio']:.2f})")
     _tell(out, metrics)
 
 

@@ -132,7 +132,7 @@ def reproduce(
             f"unknown experiment '{experiment}'; use {', '.join(TABLES)}, ablations or agreement"
         )
     if data is None:
-        form = FORMATS[TABLES[experiment].form if experiment in TABLES else "tupac16-alternative"]
+        form = FORMATS[TABLES[experiment].contest if experiment in TABLES else "tupac16-alternative"]
         raise UsageError(
             f"{experiment} is made from data to be had from {form.obtain}; give their folder with --data"
         )
@@ -144,7 +144,7 @@ def reproduce(
         print(f"F1 {report.overall.f1:.3f}")
         write_json(out / "agreement.json", {"version": __version__} | report.to_dict())
         return
-    reading = read_official(TABLES[experiment].form, data, images=images, scale=scale, um_per_px=um_per_px)
+    reading = read_official(TABLES[experiment].contest, data, images=images, scale=scale, um_per_px=um_per_px)
     dataset = reading.sound()
     for note in reading.notes:
         print(f"note: {note}")

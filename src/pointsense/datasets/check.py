@@ -231,13 +231,7 @@ def _crowding(
     if window is None and radius is not None:
         window = WINDOW_RADII * radius
     if window is not None:
-        limit = CROWDED_WINDOW if capacity is None else capacity
-        fullest = {sample.name: _most_in_window(sample.points, window) for sample in dataset.samples}
-        if crowded := [name for name, count in fullest.items() if count > limit]:
-            yield (
-                f"denser than the code can hold: up to {max(fullest.values())} points in a window of "
-                f"{window:g} px, where {limit} fit ({_some(crowded)}); enlarge the images or shrink it"
-            )
+        yield from too_dense(dataset.samples, window, CROWDED_WINDOW if capacity is None else capacity)
     distances = np.concatenate(
         [np.zeros(0), *(nearest_distances(sample.points) for sample in dataset.samples)]
     )
@@ -245,6 +239,16 @@ def _crowding(
         yield (
             f"spacing below the bandwidth: half of the points have a neighbour within {median:.3g} px, the "
             f"radius is {radius:g} px: neighbours melt into one; take a smaller radius"
+        )
+
+
+def too_dense(samples: Sequence[Sample], window: float, capacity: int) -> Iterator[str]:
+    """A sentence where windows of so many px a side hold more points than the code of one can bring back."""
+    fullest = {sample.name: _most_in_window(sample.points, window) for sample in samples}
+    if crowded := [name for name, count in fullest.items() if count > capacity]:
+        yield (
+            f"denser than the code can hold: up to {max(fullest.values())} points in a window of "
+            f"{window:g} px, where {capacity} fit ({_some(crowded)}); enlarge the images or shrink it"
         )
 
 

@@ -41,7 +41,7 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
             f"{out} holds images that are not of this data set ({len(stale)}, first {stale[0]}) and would become "
             "empty ones of it; give another --out"
         )
-    for name in ("split.csv", "groups.csv", "dataset.json"):
+    for name in ("points.csv", "split.csv", "groups.csv", "dataset.json"):
         (out / name).unlink(missing_ok=True)
     for sample in samples:
         with replacing(out / "images" / sample.name) as temporary:

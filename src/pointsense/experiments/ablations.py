@@ -6,11 +6,11 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pointsense import __version__
 from pointsense.datasets import Dataset, load_dataset, match_radius
 from pointsense.datasets.synthetic import RADIUS_PX, make_synthetic
+from pointsense.errors import DataError
 from pointsense.evaluation import evaluate
 from pointsense.evaluation.predictions import cases_of, found_by_model
 from pointsense.experiments.code_ablations import LARGE, Ablation, code_ablations
@@ -18,11 +18,10 @@ from pointsense.inference.detector import Detector
 from pointsense.learning.course import Progress
 from pointsense.learning.fit import train
 from pointsense.model.config import override
-from pointsense.model.presets import preset
+from pointsense.model.presets import SMALL, preset
 from pointsense.reporting.curves import draw_lines
 from pointsense.writing import replacing, write_json, write_text
 
-SETTINGS: dict[str, Any] = {"patch": 96, "steps": 1000, "checks": 6}
 """Of the default preset, for the synthetic images of 192 px."""
 
 SEEDS = 3
@@ -49,7 +48,7 @@ def count_label(
     if dataset is None:
         dataset = load_dataset(make_synthetic(out / "data", seed=seed))
         config, radius, images = (
-            override(preset("pointsense"), SETTINGS),
+            override(preset("pointsense"), SMALL),
             RADIUS_PX,
             "synthetic images, easy ones",
         )
@@ -120,7 +119,17 @@ def ablate(
         How many are drawn for each number.
     report, told : callable, optional
         Given the progress of each training, and the title of each table that is done.
+
+    Raises
+    ------
+    DataError
+        If the data set has no images to train on, or none to score on.
     """
+    if dataset is not None and not (dataset.train and dataset.val):
+        raise DataError(
+            f"{dataset.root} has {len(dataset.train)} train and {len(dataset.val)} val images, expected some of each: "
+            "write them to split.csv"
+        )
     out = Path(out)
     tables = []
     for table in code_ablations(patches, seed):

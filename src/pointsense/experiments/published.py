@@ -23,10 +23,9 @@ class Table:
     Attributes
     ----------
     title : str
-    form : str
-        The layout of its data set, a name of `datasets.official.FORMATS`.
-    challenge : str
-        How it is scored, a name of `evaluation.CHALLENGES`.
+    contest : str
+        Whose images these are, and how they are scored: a name of `datasets.official.FORMATS` and of
+        `evaluation.challenges.CHALLENGES`.
     scored_on : str
         What the published scores are of.
     rows : tuple of Published
@@ -35,8 +34,7 @@ class Table:
     """
 
     title: str
-    form: str
-    challenge: str
+    contest: str
     scored_on: str
     rows: tuple[Published, ...]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +64,6 @@ TABLES = {
     "table2": Table(
         "ICPR 2012 contest of mitosis detection",
         "icpr2012",
-        "icpr2012",
         "the contest's 15 test images",
         (
             Published("UTRECHT", 0.584, 0.511, 0.680),
@@ -86,7 +83,6 @@ TABLES = {
     "table3": Table(
         "ICPR 2014 contest, MITOS-ATYPIA-14, mean of four slides",
         "mitos14",
-        "mitos14",
         "the contest's test images, whose labels are not public",
         (
             Published("CUHK", 0.356),
@@ -100,7 +96,6 @@ TABLES = {
     "table4": Table(
         "ICPR 2014 contest, MITOS-ATYPIA-14, validation",
         "mitos14",
-        "mitos14",
         VALIDATION,
         (
             Published("CNNCS", 0.6365, 0.6210, 0.6527),
@@ -112,7 +107,6 @@ TABLES = {
     ),
     "table5": Table(
         "AMIDA13",
-        "amida13",
         "amida13",
         f"the contest's test images; CNNCS, ECNNCS and Faster RCNN: {VALIDATION}",
         (
@@ -131,7 +125,6 @@ TABLES = {
     "table6": Table(
         "AMIDA 2016, TUPAC16",
         "tupac16",
-        "tupac16",
         f"the contest's test images, whose labels are not public; CNNCS, ECNNCS and Faster RCNN: {VALIDATION}",
         (
             Published("Lunit", 0.652),
@@ -148,7 +141,6 @@ TABLES = {
     ),
     "table7": Table(
         "AMIDA 2016, TUPAC16, validation",
-        "tupac16",
         "tupac16",
         VALIDATION,
         (

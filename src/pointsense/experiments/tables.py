@@ -110,8 +110,8 @@ def reproduce(
         If the data cannot be divided.
     """
     out, table = Path(out), TABLES[name]
-    challenge = CHALLENGES[table.challenge]
-    radius = radius_px(table.challenge, dataset)
+    challenge = CHALLENGES[table.contest]
+    radius = radius_px(table.contest, dataset)
     rho = rho_px(dataset) if dataset.smallest_radius_px else None
     samples = tuple(sample.with_look_alikes_apart() for sample in dataset.samples)
     dataset, where = divided(replace(dataset, samples=samples))

@@ -202,8 +202,13 @@ class InputContract(BaseModel):
             return low, high
         sample = sampled(image, np.random.default_rng(0))[None]
         black, white = own_levels(self._converted(sample), self._converted(image[::2, ::2]))
-        least = FAINTEST * float((high - low).max())
-        if str(image.dtype) == "uint16" and self.dtype == "uint8":
+        contrast = float((high - low).max())
+        if (
+            str(image.dtype) != self.dtype
+        ):  # floats of the training may reach further than an image's full range
+            contrast = min(contrast, _full_range(self.dtype))
+        least = FAINTEST * contrast
+        if str(image.dtype) == "uint16" and self.dtype != "uint16":
             least = FEWEST * _full_range(self.dtype) / _full_range("uint16")
         return np.array(black, np.float32), np.array(max(white, black + least), np.float32)
 

@@ -153,11 +153,10 @@ class Detector(MassMapper):
         DataError
             If the image does not keep the model's input contract.
         UsageError
-            For an unknown decoder, a tile below 64, a threshold of an unknown class, or a diameter to a model that
-            does not know its own.
+            For a decoder that is unknown, or needs codes where the model has none, a tile below 64, a threshold of an
+            unknown class, or a diameter to a model that does not know its own.
         """
-        if decoder not in DECODERS:
-            raise UsageError(f"unknown decoder '{decoder}'; use {', '.join(DECODERS)}")
+        self._check_decoder(decoder)
         if tile < 64:
             raise UsageError(f"tiles need a core of at least 64 px, found {tile}")
         if diameter == "auto":
@@ -174,6 +173,12 @@ class Detector(MassMapper):
             found = [predict_patches(network, prepared, self.config, self.device)]
         candidates = self.detections(found, np.shape(image)[:2], threshold, zoom)
         return self.looked_at(levelled, candidates, threshold, zoom)
+
+    def _check_decoder(self, decoder: str) -> None:
+        if decoder not in DECODERS:
+            raise UsageError(f"unknown decoder '{decoder}'; use {', '.join(DECODERS)}")
+        if decoder == "codes" and self.config.target == "heatmap":
+            raise UsageError("the model predicts a heat map, which has no codes; use the decoder 'full'")
 
     def looked_at(
         self,
@@ -226,7 +231,13 @@ class Detector(MassMapper):
         """Points from codes alone, (K, L * m, I, J) of windows or (L, C, m) of one patch.
 
         The codes are those of `map`, of an image or tile that begins at its first pixel.
+
+        Raises
+        ------
+        UsageError
+            If the model is a heat map's, which has no codes.
         """
+        self._check_decoder("codes")
         if isinstance(self.network, ProjectionNetwork):
             found = [
                 decode_windows(

@@ -15,6 +15,9 @@ from pointsense.inference.off_grid import recover_measure
 from pointsense.inference.scaling import factors, to_working
 from pointsense.model.network import ProjectionNetwork
 
+REGION = 1024
+"""Most working px a side that are looked at around a window: images may be large."""
+
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
 
@@ -24,8 +27,11 @@ def explain(
     image: npt.NDArray[Any],
     truth: npt.NDArray[Any],
     at: npt.NDArray[Any] | None = None,
+    *,
+    k: int = 0,
+    zoom: float = 1.0,
 ) -> dict[str, Any]:
-    """What the axes see, of the first class, in a window of an image: the paper's fig. 6.
+    """What the axes see, of class k, in a window of an image: the paper's fig. 6.
 
     Parameters
     ----------
@@ -36,6 +42,10 @@ def explain(
         Annotated points in px of the image.
     at : array, (2,), optional
         (y, x) in px of the image; the window is the one around it, else that in the middle.
+    k : int
+        The number of the class.
+    zoom : float
+        See `Detector.zoom_of`.
 
     Returns
     -------
@@ -47,38 +57,42 @@ def explain(
     """
     assert isinstance(detector.network, ProjectionNetwork)
     code, config = detector.network.code, detector.config
-    prepared = detector.prepare(image)
-    below, right = (-side % detector.step for side in prepared.shape[1:])
-    codes = detector.map(F.pad(prepared[None], (0, right, 0, below), mode="replicate")[0])[0][0]
-    measure = recover_measure(code, codes, detector.classes[0].reading)
-    certain = measure.masses >= detector.classes[0].threshold
+    kind, scale = detector.classes[k], factors(np.shape(image), config.scale * zoom)
+    prepared = detector.prepare(image, zoom=zoom)
+    sides = np.array(prepared.shape[1:])
+    centre = (sides - 1) / 2 if at is None else to_working(np.asarray(at, float), scale)
+    origin = np.clip(centre - REGION / 2, 0, np.maximum(sides - REGION, 0)).astype(int)
+    origin -= origin % detector.step
+    region = prepared[:, origin[0] :, origin[1] :][:, :REGION, :REGION]
+    below, right = (-side % detector.step for side in region.shape[1:])
+    codes = detector.map(F.pad(region[None], (0, right, 0, below), mode="replicate")[0])[0][k]
+    measure = recover_measure(code, codes, kind.reading)
+    certain = measure.masses >= kind.threshold
     lattice = (codes.shape[1], codes.shape[2])
-    cells = to_cells(
-        torch.from_numpy(to_working(truth, factors(np.shape(image), config.scale))).to(codes),
-        config.stride,
-    )
-    i, j = lattice[0] // 2, lattice[1] // 2
-    if at is not None:
-        cell = to_working(np.asarray(at, float), factors(np.shape(image), config.scale)) / config.stride
-        nearest = np.round((cell + code.margin - (code.window - 1) / 2) / code.hop).astype(int)
-        i, j = (int(np.clip(k, 0, n - 1)) for k, n in zip(nearest, lattice, strict=True))
+    working = to_working(truth, scale).reshape(-1, 2) - origin
+    working = working[np.all((working >= -0.5) & (working < np.array(region.shape[1:]) - 0.5), axis=1)]
+    cells = to_cells(torch.from_numpy(working).to(codes), config.stride)
+    cell = (centre - origin) / config.stride
+    nearest = np.round((cell + code.margin - (code.window - 1) / 2) / code.hop).astype(int)
+    i, j = (int(np.clip(place, 0, n - 1)) for place, n in zip(nearest, lattice, strict=True))
     true = code.signals(cells, torch.ones(len(cells), device=codes.device), lattice)
     seen = code.signals(measure.positions[certain], measure.masses[certain], lattice)
-    k = i * lattice[1] + j
-    predicted = code.per_axis(codes[None])[0, k]
-    angles = [180 * number / config.axes for number in range(config.axes)]
+    place = i * lattice[1] + j
+    predicted = code.per_axis(codes[None])[0, place]
+    turn = 180 if config.arc == "half" else 360
+    angles = [turn * number / config.axes for number in range(config.axes)]
     axes = [
         {
             "name": f"axis {number + 1} ({angles[number]:.0f}°)",
-            "signal_true": true[k, number].cpu().numpy(),
-            "signal_recovered": seen[k, number].cpu().numpy(),
-            "measurement_true": (code.sensing_matrix @ true[k, number]).cpu().numpy(),
+            "signal_true": true[place, number].cpu().numpy(),
+            "signal_recovered": seen[place, number].cpu().numpy(),
+            "measurement_true": (code.sensing_matrix @ true[place, number]).cpu().numpy(),
             "measurement_predicted": predicted[number].cpu().numpy(),
         }
         for number in range(config.axes)
     ]
     first = np.array([i, j]) * code.hop - code.margin
-    pixel = config.stride / config.scale
+    pixel = config.stride / (config.scale * zoom)
 
     def in_window(positions: Tensor) -> npt.NDArray[np.float64]:
         return (positions.cpu().numpy() - first + 0.5) * pixel - 0.5
@@ -88,7 +102,8 @@ def explain(
     candidates, points = in_window(moved[votes]), in_window(measure.positions[certain])
     side = code.window * pixel
     inside = [np.all((p >= -0.5) & (p < side - 0.5), axis=1) for p in (candidates, points)]
-    box = [round(v * pixel) for v in (*first, *(first + code.window))]
+    corner = first + origin / config.stride
+    box = [round(v * pixel) for v in (*corner, *(corner + code.window))]
     labels = in_window(cells)
     return {
         "box": tuple(box),

@@ -157,7 +157,7 @@ def predict_files(
                 # Of another magnification the pixel size is not known.
                 detections.write_csv(job.output(".csv"), None if size else detector.um_per_px)
             if "geojson" in formats:
-                detections.write_geojson(job.output(".geojson"))
+                detections.write_geojson(job.output(".geojson"), [kind.name for kind in detector.classes])
             if draw is not None:
                 draw(job.output(OVERLAY), image, detections, 1 / detector.zoom_of(size))
         except DataError as error:

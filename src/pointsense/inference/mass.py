@@ -17,6 +17,7 @@ from pointsense.images.reading import with_known_dtype
 from pointsense.inference.device import autocast, pick_precision
 from pointsense.inference.scaling import rescaled
 from pointsense.inference.tiles import Tile, receptive_radius, tiles
+from pointsense.inference.views import turned, turned_back
 from pointsense.model.config import Config
 from pointsense.model.fusion import fused
 from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork
@@ -43,10 +44,8 @@ def average_mass(network: ProjectionNetwork, image: Tensor, views: int) -> Tenso
     """Mass maps (K, H / stride, W / stride) of an image (1, C, H, W): the mean over so many turns and flips of it."""
     total = torch.zeros((), device=image.device)
     for view in range(views):
-        turned = torch.rot90(image.flip(3) if view >= 4 else image, view % 4, (2, 3))
-        mass = network.mass(turned.contiguous(memory_format=torch.channels_last))[0]
-        mass = torch.rot90(mass, -(view % 4), (1, 2))
-        total = total + (mass.flip(2) if view >= 4 else mass)
+        seen = turned(image, view).contiguous(memory_format=torch.channels_last)
+        total = total + turned_back(network.mass(seen)[0], view)
     return total / views
 
 
@@ -165,7 +164,7 @@ class MassMapper:
         halo = self.halo if max(height, width) > core else 0  # of one tile nothing lies around
         found = []
         for tile in tiles(height, width, core=core, halo=halo, step=self.step, fill=ALIGNMENT):
-            mass = self.mass(tile.read(image)[0])
+            mass = self.mass(tile.read(image))
             # No cell is centred on what the image was filled up with.
             mass[:, -(-(height - tile.box[0]) // stride) :] = 0
             mass[:, :, -(-(width - tile.box[1]) // stride) :] = 0

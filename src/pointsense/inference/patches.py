@@ -49,7 +49,7 @@ def predict_patches(network: PatchNetwork, image: Tensor, config: Config, device
     for first in range(0, len(plan), BATCH):
         reads = plan[first : first + BATCH]
         with autocast(device, config.precision):
-            codes = network(torch.cat([read.read(image) for read in reads]).to(device)).codes
+            codes = network(torch.stack([read.read(image) for read in reads]).to(device)).codes
         found = decode_patches(network.code, codes, config)
         patch = found.patch.cpu().numpy()
         for k, read in enumerate(reads):

@@ -9,6 +9,9 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn import functional as F
 
+Box = tuple[int, int, int, int]
+"""(top, left, bottom, right), bottom and right excluded."""
+
 
 def factors(shape: tuple[int, ...], scale: float) -> npt.NDArray[np.float64]:
     """Working px an image px, in y and x, of an image (H, W): `scale`, but for rounding to whole pixels."""
@@ -25,13 +28,13 @@ def rescaled(image: Tensor, scale: float) -> Tensor:
     return F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=scale < 1)[0]
 
 
-def window(image: Tensor, top: int, left: int, side: int) -> Tensor:
-    """A square of an image (C, H, W) as (C, side, side) float; beyond the image the border pixels are repeated."""
+def cut_out(image: Tensor, box: Box) -> Tensor:
+    """A part of an image (C, H, W) as (C, h, w) float; beyond the image the border pixels are repeated."""
+    top, left, bottom, right = box
     H, W = image.shape[1:]
-    rows, columns = slice(max(top, 0), min(top + side, H)), slice(max(left, 0), min(left + side, W))
-    pad = (max(-left, 0), max(left + side - W, 0), max(-top, 0), max(top + side - H, 0))
-    square = image[:, rows, columns].float()
-    return F.pad(square[None], pad, mode="replicate")[0] if any(pad) else square
+    part = image[:, max(top, 0) : min(bottom, H), max(left, 0) : min(right, W)].float()
+    pad = (max(-left, 0), max(right - W, 0), max(-top, 0), max(bottom - H, 0))
+    return F.pad(part[None], pad, mode="replicate")[0] if any(pad) else part
 
 
 def resized(square: Tensor, side: int) -> Tensor:

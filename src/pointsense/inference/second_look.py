@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointsense.inference.scaling import resized, window
+from pointsense.inference.scaling import cut_out, resized
+from pointsense.inference.views import turned
 from pointsense.model.second_look import SecondLook
 
 BATCH = 64
@@ -16,8 +17,8 @@ BATCH = 64
 
 def crop_around(image: Tensor, point: npt.NDArray[np.float64], seen: int, side: int) -> Tensor:
     """A square of `seen` px around a point (2,) of an image (C, H, W), as (C, side, side)."""
-    top, left = np.round(point - (seen - 1) / 2).astype(int)
-    return resized(window(image, int(top), int(left), seen), side)
+    top, left = np.round(point - (seen - 1) / 2).astype(int).tolist()
+    return resized(cut_out(image, (top, left, top + seen, left + seen)), side)
 
 
 @torch.no_grad()
@@ -56,9 +57,9 @@ def judge(
             [crop_around(image, point, seen, side) for point in points[start : start + BATCH]]
         )
         crops = crops.to(device, memory_format=torch.channels_last)
-        turned = [
-            torch.rot90(crops.flip(3) if view >= 4 else crops, view % 4, (2, 3)) for view in range(views)
+        each = [
+            look(turned(crops, view).contiguous(memory_format=torch.channels_last)).sigmoid()
+            for view in range(views)
         ]
-        each = [look(one.contiguous(memory_format=torch.channels_last)).sigmoid() for one in turned]
         chances.append(torch.stack(each).mean(0).cpu().numpy().astype(float))
     return np.concatenate(chances)

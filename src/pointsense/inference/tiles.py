@@ -9,16 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from pointsense.inference.scaling import Box, cut_out
 from pointsense.model.network import ProjectionNetwork
 
 SEAM = 0.5
 """Working px around a core's border within which two tiles may both, or neither, claim a point."""
-
-
-Box = tuple[int, int, int, int]
-"""(top, left, bottom, right), bottom and right excluded."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +34,8 @@ class Tile:
     box: Box
 
     def read(self, image: Tensor) -> Tensor:
-        """The tile (1, C, h, w) of an image (C, H, W)."""
-        top, left, bottom, right = self.box
-        H, W = image.shape[1:]
-        part = image[None, :, max(top, 0) : min(bottom, H), max(left, 0) : min(right, W)].float()
-        pad = (max(-left, 0), max(right - W, 0), max(-top, 0), max(bottom - H, 0))
-        return F.pad(part, pad, mode="replicate") if any(pad) else part
+        """The tile (C, h, w) of an image (C, H, W)."""
+        return cut_out(image, self.box)
 
     def around(self, margin: int) -> Box:
         """The core and a margin around it, as far as the tile reaches."""

@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
 
-# Ruifrok & Johnston 2001: optical density of haematoxylin, eosin and DAB in red, green and blue.
-STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-UNMIX = torch.linalg.inv(STAINS)
+# Ruifrok & Johnston 2001: optical density of haematoxylin, eosin and DAB in red, green and blue, and back.
+STAINS, UNMIX = (torch.from_numpy(matrix).float() for matrix in (rgb_from_hed, hed_from_rgb))
 
 BRIGHT = 0.5
 """Mean from which on an RGB image is taken for bright field: in the dark of fluorescence, stains mean nothing."""

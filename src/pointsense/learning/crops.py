@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointsense.inference.scaling import resized, to_working, window
+from pointsense.datasets import Sample, check_points_inside
+from pointsense.images import InputContract, read_image
+from pointsense.inference.scaling import cut_out, factors, rescaled, resized, to_working
 from pointsense.learning.augment import is_dark, laid_over, recoloured, turned
 from pointsense.model.config import Config
 
@@ -40,6 +42,40 @@ class Field:
     points: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
     look_alikes: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+
+
+def read_checked(samples: Sequence[Sample]) -> list[npt.NDArray[Any]]:
+    """The images (H, W, C) of samples, whose points are checked to lie inside.
+
+    Raises
+    ------
+    DataError
+        If one cannot be read, or points lie outside.
+    """
+    images = [read_image(sample.path) for sample in samples]
+    for sample, image in zip(samples, images, strict=True):
+        check_points_inside(sample, image.shape)
+    return images
+
+
+def fields_of(
+    samples: Sequence[Sample],
+    images: Sequence[npt.NDArray[Any]],
+    contract: InputContract,
+    scale: float,
+    names: Sequence[str],
+) -> list[Field]:
+    """Samples and their images (H, W, C) at `scale` working px an image px, classes in the order of their `names`."""
+    return [
+        Field(
+            sample.name,
+            rescaled(torch.from_numpy(contract.apply(image, sample.name)), scale).half(),
+            to_working(sample.points, factors(image.shape, scale)),
+            sample.labels(names),
+            to_working(sample.look_alikes, factors(image.shape, scale)),
+        )
+        for sample, image in zip(samples, images, strict=True)
+    ]
 
 
 class Alarm(NamedTuple):
@@ -77,7 +113,7 @@ def cut(field: Field, top: int, left: int, side: int) -> Crop:
     """A crop of `side` px; beyond the image the border pixels are repeated."""
     points = field.points - (top, left)
     inside = np.all((points >= -0.5) & (points < side - 0.5), axis=1)
-    return window(field.image, top, left, side), points[inside], field.labels[inside]
+    return cut_out(field.image, (top, left, top + side, left + side)), points[inside], field.labels[inside]
 
 
 class Crops:

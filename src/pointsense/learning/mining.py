@@ -85,7 +85,7 @@ def _peaks(
     places, heights = [np.zeros((0, 2))], [np.zeros(0)]
     H, W = image.shape[1:]
     for tile in tiles(H, W, core=CORE, halo=HALO, step=ALIGNMENT, fill=ALIGNMENT):
-        part = tile.read(image).to(device, memory_format=torch.channels_last)
+        part = tile.read(image)[None].to(device, memory_format=torch.channels_last)
         with autocast(device, config.precision):
             maps = network.mass(part)[0]
         for mass in maps:

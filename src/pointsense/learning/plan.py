@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from pointsense.datasets import Dataset, Sample, check_points_inside
-from pointsense.images import InputContract, read_image
+from pointsense.datasets import Dataset, Sample, too_dense
+from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
-from pointsense.inference.scaling import factors, rescaled, to_working
 from pointsense.learning.course import Course, Progress, Report
-from pointsense.learning.crops import Field
+from pointsense.learning.crops import fields_of, read_checked
 from pointsense.learning.mining import known_alarms, look_alikes
 from pointsense.learning.run_folder import FEATURES, clear_run, finish_run, open_run, read_metrics
 from pointsense.learning.second_look import learn_to_look
@@ -101,12 +99,12 @@ def carry_out(
     if stored == "finished":
         return read_metrics(out)
 
-    images, selection_images = ([_read(s) for s in part] for part in (plan.fit, plan.select))
+    images, selection_images = (read_checked(part) for part in (plan.fit, plan.select))
     contract = before.contract if before else InputContract.from_images(images, [s.points for s in plan.fit])
     for sample, image in zip(plan.select, selection_images, strict=True):
         contract.check(image, sample.name)
     selection = None if before else Selection(plan.select, selection_images, plan.classes)
-    fields = _fields(plan.fit, images, contract, config.scale, names)
+    fields = fields_of(plan.fit, images, contract, config.scale, names)
     del images
     fabric, precision = make_fabric(config, device)
     torch.manual_seed(plan.seed)
@@ -115,6 +113,9 @@ def carry_out(
     detector = Detector(network, config, contract, plan.classes, um_per_px, device=fabric.device)
     if isinstance(network, ProjectionNetwork):
         _ = detector.halo  # says at once if the backbone cannot be tiled
+    else:
+        for warning in too_dense(plan.fit, config.patch / config.scale, network.code.capacity):
+            log.warning("%s", warning)
     if overwrite:  # now that the data and the settings are known to be right
         clear_run(out)
     training = Training(fabric, network, fields, config, plan.seed, classes=len(names), cache=out / FEATURES)
@@ -174,7 +175,7 @@ def _second_look(
     assert isinstance(detector.network, ProjectionNetwork)
     config, contract = training.config, detector.contract
     alarms = known_alarms(detector.network, training.crops.fields, config, detector.device)
-    fields = _fields(samples, [_read(sample) for sample in samples], contract, 1.0, names)
+    fields = fields_of(samples, read_checked(samples), contract, 1.0, names)
     limit = math.inf if time_limit is None else max(60 * time_limit - course.seconds, 1.0)
 
     def report(step: int, loss: float, left: float) -> None:
@@ -208,31 +209,6 @@ def digest_of(samples: Sequence[Sample], names: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read(sample: Sample) -> npt.NDArray[Any]:
-    image = read_image(sample.path)
-    check_points_inside(sample, image.shape)
-    return image
-
-
-def _fields(
-    samples: Sequence[Sample],
-    images: Sequence[npt.NDArray[Any]],
-    contract: InputContract,
-    scale: float,
-    names: Sequence[str],
-) -> list[Field]:
-    return [
-        Field(
-            sample.name,
-            rescaled(torch.from_numpy(contract.apply(image, sample.name)), scale).half(),
-            to_working(sample.points, factors(image.shape, scale)),
-            sample.labels(names),
-            to_working(sample.look_alikes, factors(image.shape, scale)),
-        )
-        for sample, image in zip(samples, images, strict=True)
-    ]
-
-
 def _selection_metrics(chosen: Choice, kind: PointClass) -> dict[str, Any]:
     choice = chosen.threshold
     return {
@@ -246,13 +222,13 @@ def _selection_metrics(chosen: Choice, kind: PointClass) -> dict[str, Any]:
     }
 
 
-def code_size(network: Network, config: Config) -> dict[str, float]:
+def code_size(network: Network, config: Config) -> dict[str, float | str]:
     """How far the code compresses: numbers of a window (or patch) against its cells (or pixels)."""
     if isinstance(network, ProjectionNetwork):
         numbers, cells = network.code.numbers, config.window**2
-        every = numbers / config.hop**2
+        every, of = numbers / config.hop**2, "cells of a window"
     else:
         assert isinstance(network, PatchNetwork)
         numbers, cells = math.prod(network.code.shape), config.patch**2
-        every = numbers / cells
-    return {"numbers": numbers, "cells": cells, "ratio": numbers / cells, "total_ratio": every}
+        every, of = numbers / cells, "px of a patch"
+    return {"numbers": numbers, "cells": cells, "of": of, "ratio": numbers / cells, "total_ratio": every}

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 FEATURES = "features.safetensors"
 """Of a frozen backbone; deleted at the end, as the checkpoint is."""
 
-METRICS = "metrics.json"
+METRICS, CURVE = "metrics.json", "curve.png"
 
 SHOWN = 3
 """Most settings of which a message tells the values."""
@@ -43,11 +43,13 @@ def open_run(
     Raises
     ------
     UsageError
-        If the folder holds something and neither `resume` nor `overwrite` is given, or a training that was asked
+        If the folder holds something and not one of `resume` and `overwrite` is given, or a training that was asked
         for with another request.
     DataError
         If the checkpoint is damaged.
     """
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a training, --overwrite begins it anew: give one of the two")
     if out.is_file():
         raise UsageError(f"{out} is a file; --out expects a folder")
     if overwrite or not out.is_dir() or not any(out.iterdir()):
@@ -136,7 +138,7 @@ def finish_run(
     losses = [(row["step"], row["loss"]) for row in rows if row["loss"] is not None]
     checks = [(row["step"], row["selection_f1"]) for row in rows if row["selection_f1"] is not None]
     curve = draw_history(*zip(*losses, strict=True), *zip(*checks, strict=True))
-    with replacing(out / "curve.png") as temporary:
+    with replacing(out / CURVE) as temporary:
         temporary.write_bytes(curve)
     write_text(out / "README.md", model_card(detector, metrics, dataset))
     write_json(out / METRICS, metrics)

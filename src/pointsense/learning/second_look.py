@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.nn import functional as F
 
+from pointsense.errors import DataError
 from pointsense.inference.scaling import factors, to_image
 from pointsense.inference.second_look import crop_around
 from pointsense.learning.augment import recoloured, turned
@@ -112,6 +113,11 @@ def learn_to_look(
     time_limit : float
         Seconds.
     report : callable, optional
+
+    Raises
+    ------
+    DataError
+        If the loss is no longer finite.
     """
     if not alarms or not any(np.any(field.labels >= 0) for field in fields):
         return None
@@ -136,6 +142,10 @@ def learn_to_look(
         crops, labels = looks.batch(step)
         logits = network(crops.to(fabric.device, memory_format=torch.channels_last))
         loss = F.binary_cross_entropy_with_logits(logits.float(), labels.to(fabric.device))
+        if not torch.isfinite(loss):
+            raise DataError(
+                f"the loss of the second look became {loss.item()} at step {step + 1}; lower learning_rate"
+            )
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()

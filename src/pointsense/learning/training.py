@@ -12,7 +12,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from pointsense.errors import UsageError
 from pointsense.inference.device import pick_device, pick_precision
 from pointsense.learning.checkpoint import optimizer_tensors, restore_optimizer
 from pointsense.learning.crops import Crops, Field
@@ -48,11 +47,6 @@ class Training:
         How many classes of points the network tells apart.
     cache : Path, optional
         File to keep the features of a frozen backbone in.
-
-    Raises
-    ------
-    UsageError
-        If no image holds a patch of the grid.
     """
 
     def __init__(
@@ -68,10 +62,6 @@ class Training:
     ):
         self.config, self.seed, self.fabric = config, seed, fabric
         self.crops = Crops(fields, config, seed, classes)
-        if config.sampling == "grid" and not self.crops.grid:
-            raise UsageError(
-                f"no training image holds a patch of {config.patch} px: set patch, or sampling=random"
-            )
         if config.freeze:
             network.backbone.requires_grad_(False)
         self.steady = network.backbone if starts_given(config) or config.freeze else None

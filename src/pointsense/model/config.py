@@ -167,8 +167,11 @@ class Config(BaseModel):
                 raise ValueError(
                     f"patch ({self.patch}) must be a multiple of {DEEPEST}, the coarsest features' stride"
                 )
-            if self.window % (2 * self.hop) and self.window % self.hop:
-                raise ValueError(f"window ({self.window}) must be a multiple of hop ({self.hop})")
+            if self.window % self.hop or self.window == self.hop:
+                raise ValueError(
+                    f"window ({self.window}) must be a multiple of hop ({self.hop}), twice it at least, so that "
+                    "no cell lies on the seam of all its windows"
+                )
             if 2 * self.axes * self.measurements > self.window**2:
                 raise ValueError(
                     f"axes x measurements = {self.axes * self.measurements} is more than half of a window's "

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pointsense.encoding import CapacityWarning, ObservationAxes, measure, sensing_matrix
+from pointsense.encoding import CapacityWarning, ObservationAxes, capacity, measure, sensing_matrix
 from pointsense.model.config import Config
 from pointsense.recovery import LISTA, ConvergenceWarning, SparseRecovery
 
@@ -59,6 +59,11 @@ class PatchCode(nn.Module):
             )
 
     @property
+    def capacity(self) -> int:
+        """How many points of a patch an axis brings back."""
+        return capacity(self.shape[2], self.axes.bins)
+
+    @property
     def scale(self) -> float:
         """The size of a code's entries for one point: what a network's output of 1 stands for."""
         typical = self.axes.half_length if self.channels == "distance" else 1.0
@@ -67,7 +72,7 @@ class PatchCode(nn.Module):
     def encode(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Signals (B, L, C, n) and codes (B, L, C, m), eq. (1), of the points (K, 2) of each patch."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CapacityWarning)  # said once, by `check` and before training
+            warnings.simplefilter("ignore", CapacityWarning)  # said once, before training
             signal = torch.stack([self.axes.encode(p, self.channels).signal for p in points])
         signal = signal.to(self.sensing_matrix.device) / self.unit
         return signal, measure(signal, self.sensing_matrix)

@@ -23,12 +23,12 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, nms
 
 from pointsense.errors import UsageError
 from pointsense.inference.tiles import Tile, tiles
-from pointsense.learning.crops import Field
+from pointsense.learning.crops import Field, read_checked
 from pointsense.learning.training import GIVEN_RATE, starts_given
 from pointsense.model.config import DEEPEST, Config, override
 from pointsense.model.timm_backbone import Normalise, TimmEncoder, build_timm
 from pointsense.peers.descent import descend
-from pointsense.peers.frame import Frame, FramedFinder, read
+from pointsense.peers.frame import Frame, FramedFinder
 from pointsense.peers.problem import Found, Problem, Trained, best_choice
 
 BACKBONE = "mobilenetv2_100"
@@ -192,7 +192,7 @@ class BoxFinder(FramedFinder):
         device = next(self.detector.parameters()).device
         boxes, scores = [], []
         for tile in tiles_of(image, self.box):
-            found = self.detector(list(tile.read(image).to(device)))[0]
+            found = self.detector([tile.read(image).to(device)])[0]
             corners = found["boxes"].cpu() + torch.tensor([tile.box[1], tile.box[0]] * 2)
             centres = ((corners[:, :2] + corners[:, 2:]) / 2 - 0.5).flip(1)
             owned = torch.from_numpy(tile.owns(centres.double().numpy()))
@@ -224,7 +224,7 @@ def fit(problem: Problem) -> Trained:
     """
     config = override(problem.config, {"learning_rate": min(problem.config.learning_rate, RATE)})
     slow = min(config.backbone_learning_rate or GIVEN_RATE, config.learning_rate)
-    images, selected = read(problem.fit), read(problem.select)
+    images, selected = read_checked(problem.fit), read_checked(problem.select)
     frame, box = Frame.of(problem, images), problem.working_box
     prepared = [frame.prepare(image) for image in selected]
     fields = frame.fields(problem.fit, images)

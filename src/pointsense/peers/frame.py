@@ -10,19 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointsense.datasets import Sample, check_points_inside
-from pointsense.images import InputContract, read_image
+from pointsense.datasets import Sample
+from pointsense.images import InputContract
 from pointsense.inference.scaling import factors, rescaled, to_image, to_working
-from pointsense.learning.crops import Field
+from pointsense.learning.crops import Field, fields_of
 from pointsense.peers.problem import Found, Image, Problem
-
-
-def read(samples: Sequence[Sample]) -> list[Image]:
-    """The images (H, W, C) of samples, whose points are checked to lie inside."""
-    images = [read_image(sample.path) for sample in samples]
-    for sample, image in zip(samples, images, strict=True):
-        check_points_inside(sample, image.shape)
-    return images
 
 
 @dataclass(frozen=True)
@@ -66,16 +58,7 @@ class Frame:
 
     def fields(self, samples: Sequence[Sample], images: Sequence[Image]) -> list[Field]:
         """What `Crops` draws from."""
-        return [
-            Field(
-                sample.name,
-                self.prepare(image, sample.name).half(),
-                self.working_points(sample, image),
-                sample.labels([""]),
-                to_working(sample.look_alikes, factors(image.shape, self.scale)),
-            )
-            for sample, image in zip(samples, images, strict=True)
-        ]
+        return fields_of(samples, images, self.contract, self.scale, [""])
 
 
 class FramedFinder:

@@ -87,15 +87,6 @@ class BatchFinder(Protocol):
         ...
 
 
-@runtime_checkable
-class Counter(Protocol):
-    """A finder that also counts without finding."""
-
-    def count(self, image: Image) -> float:
-        """Number of objects in an image."""
-        ...
-
-
 @dataclass
 class Trained:
     """A finder, and what is to be said of its training: JSON values such as steps, seconds, parameters, settings."""

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from . import compiled
-from .problem import check_number, check_system
-
-DEPENDENT = 1e-10  # relative length left of a column that counts as dependent on the chosen ones
+from .problem import DEPENDENT, check_number, check_system
 
 
 def omp(x: Tensor, D: Tensor, k: int, *, tol: float = 0.0, backend: str = "auto") -> Tensor:
@@ -23,7 +21,7 @@ def omp(x: Tensor, D: Tensor, k: int, *, tol: float = 0.0, backend: str = "auto"
     ----------
     x : Tensor, (..., m)
     D : Tensor, (m, n)
-        Zero columns are never chosen.
+        Zero columns are never chosen, nor those in the span of the chosen ones (to 3e-6 of their length).
     k : int
         Largest number of non-zeros.
     tol : float
@@ -77,7 +75,7 @@ def _omp(X: Tensor, D: Tensor, k: int, tol: float) -> Tensor:
             shadow = (q[:, None, :] @ Q)[:, 0]
             q, along = q - (Q @ shadow[..., None])[..., 0], along + shadow
         left = q.norm(dim=-1)
-        live = live & (left > DEPENDENT * lengths[column])
+        live = live & (left.square() > DEPENDENT * lengths[column].square())
         if not bool(live.any()):
             break
         q = torch.where(live[:, None], q / left.clamp_min(torch.finfo(X.dtype).tiny)[:, None], 0)

@@ -17,6 +17,8 @@ from .certificate import relative_gap
 
 #: Above this number of columns no n x n matrix is ever formed.
 GRAM_LIMIT = 4096
+#: Squared distance to the span of the support, relative, below which a column counts as in it.
+DEPENDENT = 1e-11
 
 
 class Status(IntEnum):

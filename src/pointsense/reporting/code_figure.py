@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from pointsense.reporting import colours
+from pointsense import colours
 from pointsense.reporting.curves import STYLE, new_figure, png_bytes
 from pointsense.reporting.overlay import as_rgb
 

@@ -13,10 +13,17 @@ from pointsense.reporting.page import Figure, Section
 
 
 def code_section(
-    detector: Detector, image: npt.NDArray[np.generic], truth: npt.NDArray[np.float64], name: str
+    detector: Detector,
+    image: npt.NDArray[np.generic],
+    truth: npt.NDArray[np.float64],
+    name: str,
+    *,
+    k: int = 0,
+    zoom: float = 1.0,
 ) -> Section:
-    """The window of an image (H, W, C) that holds most of its annotated points (N, 2) of the first class."""
-    view = explain(detector, image, truth, at=_densest(truth, reach=_side(detector) / 2))
+    """The window of an image (H, W, C) that holds most of its annotated points (N, 2) of class k; see `explain`."""
+    at = _densest(truth, reach=_side(detector) / zoom / 2)
+    view = explain(detector, image, truth, at, k=k, zoom=zoom)
     figure = draw_code(
         _window(image, view["box"]),
         view["truth"],

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pointsense import colours
 from pointsense.evaluation.threshold import ThresholdChoice
-from pointsense.reporting import colours
 
 STYLE: Any = {
     "font.size": 10,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pointsense import colours
 from pointsense.evaluation.match import Match
-from pointsense.reporting import colours
 from pointsense.writing import replacing
 
 SMALLEST_SIDE = 576  # px; smaller images are enlarged, so that the marks do not hide the cells
@@ -23,6 +24,7 @@ def draw_overlay(
     match: Match | None = None,
     *,
     classes: np.ndarray | None = None,
+    known: Sequence[str] = (),
     radius: float = 6.0,
 ) -> Image.Image:
     """Draw points on an image, with a legend that counts them below it.
@@ -43,6 +45,8 @@ def draw_overlay(
         How the two were matched.
     classes : (K,) array of str, optional
         Class of each detection, told apart by colour where there is no `truth`.
+    known : sequence of str
+        All classes that there may be, so that each has the same colour in every picture.
     radius : float
         Radius of the marks in px of the image; the match radius is a good choice.
     """
@@ -54,8 +58,9 @@ def draw_overlay(
     legend = []
     if truth is None or match is None:
         names = np.full(len(at_scale), "") if classes is None else np.asarray(classes)
-        for k, name in enumerate(np.unique(names) if len(names) else [""]):
-            colour = colours.CLASSES[k % len(colours.CLASSES)]
+        for name, colour in colours.of_classes(
+            names.tolist(), known or ([""] if not len(names) else ())
+        ).items():
             for point in at_scale[names == name]:
                 _circle(draw, point, reach, colour, width)
             legend.append(
@@ -99,10 +104,11 @@ def write_overlay(
     detections: np.ndarray,
     classes: np.ndarray | None = None,
     *,
+    known: Sequence[str] = (),
     radius: float = 6.0,
 ) -> None:
     """Write `image` with circles of `radius` px around the `detections` (K, 2), coloured by class, as a PNG file."""
-    picture = draw_overlay(image, detections, classes=classes, radius=radius)
+    picture = draw_overlay(image, detections, classes=classes, known=known, radius=radius)
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
 

@@ -13,10 +13,9 @@ import numpy as np
 from pointsense.datasets.folder import read_points
 from pointsense.datasets.official.source import Record, Source, read_json, split_of
 from pointsense.errors import DataError
-from pointsense.points import Detections
+from pointsense.points import CORNER, Detections
 from pointsense.tables import read_table
 
-CORNER = 0.5
 """From our origin, the centre of the first pixel, to its corner, from which COCO's boxes and CVAT count."""
 
 Labelled = list[tuple[float, float, str, float]]

@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..problem import DEPENDENT
 from .compiler import allocating, compiled
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-#: Squared distance to the span of the support, relative, below which a column counts as in it.
-DEPENDENT = 1e-11
 AT_ZERO, AT_UPPER, AT_LOWER = -1, -2, -3  # `place` of columns that are not in the support
 
 
