@@ -16,7 +16,7 @@ from real_data import result_name
 from tasks import FAMILIES, TASKS
 
 MISSING = "missing"
-BASELINE, PAPERS_BASELINE = "heatmap", "cnncs-repaired"
+OURS, BASELINE, PAPERS_BASELINE = "code", "heatmap", "cnncs-repaired"
 BESIDE = ("code", "code-look0", "faster-rcnn")
 """What the paper's systems are shown beside."""
 
@@ -40,8 +40,8 @@ def read_results(folder: Path) -> dict[Cell, Result]:
 def render(results: dict[Cell, Result]) -> str:
     """The tables, as Markdown."""
     parts = [
-        ("Scores on the `val` images", scores_table(results, is_own) + f"\n\n{notes()}"),
-        ("The same trainings read otherwise", scores_table(results, is_reading)),
+        ("Scores on the `val` images", scores_table(results, is_own, OURS, BASELINE) + f"\n\n{notes()}"),
+        ("The same trainings read otherwise", scores_table(results, is_reading, BASELINE)),
         ("The paper's systems", scores_table(results, is_of_the_paper, PAPERS_BASELINE)),
         ("One choice changed", ablation_table(results)),
         ("The same codes read by three decoders", decoders_table(results)),
@@ -51,7 +51,7 @@ def render(results: dict[Cell, Result]) -> str:
 
 def glance_table(results: dict[Cell, Result]) -> str:
     """Mean F1 of ours and of the other detectors on each set of which there is any result."""
-    names = [name for name, method in METHODS.items() if name in ("code", BASELINE) or method.peer]
+    names = [name for name, method in METHODS.items() if name in (OURS, BASELINE) or method.peer]
     rows = []
     for family, tasks in FAMILIES.items():
         f1s: list[float | None] = []
@@ -95,16 +95,15 @@ def is_of_the_paper(name: str, method: Method) -> bool:
     return bool(method.preset) or name in BESIDE
 
 
-def scores_table(
-    results: dict[Cell, Result], belongs: Callable[[str, Method], bool], baseline: str = BASELINE
-) -> str:
-    """Mean F1 of some methods on each family over folds and seeds, beside a baseline's on the same images."""
-    header = ("set", "method", "trainings", "radius px", "F1", "seeds", f"to {METHODS[baseline].title} [95%]")
+def scores_table(results: dict[Cell, Result], belongs: Callable[[str, Method], bool], *baselines: str) -> str:
+    """Mean F1 of some methods on each family over folds and seeds, beside baselines' on the same images."""
+    header = ("set", "method", "trainings", "radius px", "F1", "seeds")
+    header += tuple(f"to {METHODS[baseline].title} [95%]" for baseline in baselines)
     header += ("precision", "recall", "error px", "count MAE")
     rows = []
     for family in FAMILIES:
         methods = methods_of(family, results)
-        if baseline not in methods:
+        if not set(baselines) & set(methods):
             continue
         for name, method in methods.items():
             if not belongs(name, method):
@@ -120,13 +119,19 @@ def scores_table(
             )
             for radius, scores in by_radius(there).items():
                 main = radius == f"{there[0]['radius_px']:g}"
-                beside = baseline
-                if baseline == BASELINE and is_reading(name, method) and method.trained_as != BASELINE:
+                besides = baselines
+                if belongs is is_reading and method.trained_as != BASELINE:
                     # What is read otherwise is compared with the heat map read in the same way.
-                    beside = name.replace(method.trained_as, BASELINE)
-                difference = difference_to(name, cells, results, beside) if main else ""
+                    besides = (name.replace(method.trained_as, BASELINE),)
+                differences = [difference_to(name, cells, results, one) if main else "" for one in besides]
                 rows.append(
-                    (family, method.title + fold, trainings, radius, *scores_cells(scores, there, difference))
+                    (
+                        family,
+                        method.title + fold,
+                        trainings,
+                        radius,
+                        *scores_cells(scores, there, differences),
+                    )
                 )
     return markdown(header, rows)
 
@@ -194,8 +199,10 @@ def by_radius(there: Sequence[Result]) -> dict[str, list[Result]]:
     return radii
 
 
-def scores_cells(scores: Sequence[Result], there: Sequence[Result], difference: str) -> tuple[str, ...]:
-    """Mean F1, its range over seeds, the difference, then mean precision, recall, error and count error."""
+def scores_cells(
+    scores: Sequence[Result], there: Sequence[Result], differences: Sequence[str]
+) -> tuple[str, ...]:
+    """Mean F1, its range over seeds, the differences, then mean precision, recall, error and count error."""
 
     def mean(key: str, digits: int) -> str:
         values = [one["overall"][key] for one in scores if one["overall"][key] is not None]
@@ -207,7 +214,7 @@ def scores_cells(scores: Sequence[Result], there: Sequence[Result], difference: 
     means = [float(np.mean(values)) for values in by_seed.values()]
     seeds = f"{min(means):.3f} to {max(means):.3f}" if len(means) > 1 else "one"
     rates = (mean("precision", 3), mean("recall", 3), mean("error_mean", 2), mean("count_mae", 2))
-    return (mean("f1", 3), seeds, difference, *rates)
+    return (mean("f1", 3), seeds, *differences, *rates)
 
 
 def difference_to(name: str, cells: Sequence[Cell], results: dict[Cell, Result], baseline: str) -> str:

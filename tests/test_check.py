@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pointsense.datasets import Finding, check
+from pointsense.datasets import Finding, check, summary
 from pointsense.errors import UsageError
 
 SHAPE = (60, 100)
@@ -158,12 +158,44 @@ def test_duplicates(good):
     copied = (good / "points.csv").read_text().splitlines()[1]
     add(good / "points.csv", copied)
     assert warnings(check(good)) == [
-        "1 point repeats another of the same image and position (0.png); delete the copies"
+        "1 point repeats another of the same image, position and class (0.png): kept once; delete the copies"
     ]
     add(good / "points.csv", copied)
     assert warnings(check(good))[0].startswith(
-        "2 points repeat another of the same image and position (0.png)"
+        "2 points repeat others of the same image, position and class (0.png)"
     )
+
+
+def test_class_names_that_may_be_slips(tmp_path):
+    points = draw_points(8)
+    root = write_set(tmp_path, points, header="image,y,x,class")
+    lines = (root / "points.csv").read_text().splitlines()
+    names = ["nucleus"] * 20 + ["Nucleus"] * 20 + [""] * 8
+    rows = [f"{line},{name}" for line, name in zip(lines[1:], names, strict=True)]
+    (root / "points.csv").write_text("\n".join([lines[0], *rows]) + "\n")
+    told = warnings(check(root))
+    assert "8 of 48 points have no class: where classes are told apart they are none of them" in told[0]
+    assert told[1].startswith("Nucleus and nucleus are classes of their own")
+    assert summary(root) == (
+        "images: 6 train, 0 val, 0 without a point; points: 48 (no class 8, Nucleus 20, nucleus 20)"
+    )
+
+
+def test_the_same_file_on_both_sides(good):
+    (good / "images" / "5.png").write_bytes((good / "images" / "0.png").read_bytes())
+    (good / "split.csv").write_text(
+        "image,split\n" + "".join(f"{i}.png,{'val' if i == 5 else 'train'}\n" for i in range(6))
+    )
+    assert "1 image is the same file in more than one part of the split (first 0.png and 5.png)" in "\n".join(
+        warnings(check(good))
+    )
+
+
+def test_unknown_keys_of_dataset_json(good):
+    (good / "dataset.json").write_text('{"radius": 3, "author": "me"}')
+    told = warnings(check(good))
+    assert "'author' is unknown and ignored: known are um_per_px, radius_px, smallest_radius_px" in told[0]
+    assert "'radius' is unknown and ignored: did you mean radius_px?" in told[1]
 
 
 def test_swapped_by_geometry(tmp_path):
@@ -205,7 +237,7 @@ def test_mixed_channels_and_types(good):
         "to one type",
     ]
     tifffile.imwrite(good / "images" / "f.tif", np.zeros((*SHAPE, 2), np.float32), metadata={"axes": "YXC"})
-    channels, dtypes = warnings(check(good))
+    channels, dtypes = errors(check(good))
     assert "training will refuse them: convert them to one count" in channels
     assert "training will refuse them: convert them to one type" in dtypes
 

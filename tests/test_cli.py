@@ -153,7 +153,8 @@ def test_interrupt_leaves_no_traceback(cli, monkeypatch):
 
 def test_check_passes(cli, cells):
     code, out, err = cli("check", cells)
-    assert (code, out, err) == (0, f"{cells}: 0 errors, 0 warnings\n", [])
+    summary = "images: 4 train, 2 val, 0 without a point; points: 25 (cell 25)"
+    assert (code, out, err) == (0, f"{summary}\n{cells}: 0 errors, 0 warnings\n", [])
 
 
 def test_check_counts_warnings_but_exits_with_0(cli, tmp_path):
@@ -568,9 +569,15 @@ def test_bad_files_are_told_and_the_others_done(cli, run, tmp_path):
 )
 def test_every_kind_of_image_is_converted(cli, run, tmp_path, shape, dtype, suffix):
     image = draw(tmp_path / f"a{suffix}", shape, dtype)
+    pixels = pointsense.read_image(image)
+    is_grey = bool((pixels == pixels[..., :1]).all())
     code, _, err = cli("predict", image, "-m", run, "-o", tmp_path / "out", "--overlay", "-t", 0)
     assert code == 0
-    assert all("transparent pixels" in line for line in err)
+    said = ["transparent pixels"] * (shape[2:] == (4,)) + [
+        "is grey, the model has seen colours alone"
+    ] * is_grey
+    assert [words for words in said if any(words in line for line in err)] == said
+    assert len(err) == len(said)
     points = Detections.read_csv(tmp_path / "out" / "a.csv").points
     assert ((points >= -0.5) & (points <= np.array(shape[:2]) - 0.5)).all()
 
@@ -610,6 +617,49 @@ def test_annotations_beside_images_are_safe(one_error, run, tmp_path):
         assert code == 2
         assert "would lie beside it" in said
         assert truth.read_text() == "y,x\n1,2\n"
+
+
+def test_results_of_images_that_are_gone_are_replaced_too(cli, run, tmp_path):
+    for name in ("a.png", "b.png"):
+        draw(tmp_path / "in" / name)
+    out = tmp_path / "out"
+    assert cli("predict", tmp_path / "in", "-m", run, "-o", out, "--overlay")[0] == 0
+    mine = write(out / "mine.csv", "y,x\n1,2\n")
+    (tmp_path / "in" / "b.png").unlink()
+    assert cli("predict", tmp_path / "in", "-m", run, "-o", out, "--overwrite", "--format", "geojson")[0] == 0
+    left = {path.name for path in out.iterdir()}
+    assert left == {"a.geojson", "mine.csv", "predict.counts.csv", "predict.json"}
+    assert mine.read_text() == "y,x\n1,2\n"
+
+
+def test_what_evaluate_refuses_before_it_works(one_error, cells, tmp_path):
+    found = tmp_path / "found"
+    for sample in pointsense.load_dataset(cells).val:
+        write(
+            found / sample.path.with_suffix(".csv").name,
+            "y,x\n" + "".join(f"{y},{x}\n" for y, x in sample.points),
+        )
+    arguments = ("evaluate", cells, "--predictions", found, "--radius", 6)
+    assert "--threshold is for detections with scores" in one_error(*arguments, "--threshold", 0.9)[1]
+    assert (
+        "--report is a.png, expected the name of a .html file"
+        in one_error(*arguments, "--report", "a.png")[1]
+    )
+    assert "--json is ., expected the name of a .json file" in one_error(*arguments, "--json", ".")[1]
+    folder = tmp_path / "a.html"
+    folder.mkdir()
+    assert "it is a folder; give the name of a file" in one_error(*arguments, "--report", folder)[1]
+
+
+def test_what_train_refuses_before_it_works(one_error, cells, tmp_path):
+    code, said = one_error("train", cells, "-o", tmp_path / "a", "--radius", 10_000)
+    assert code == 2
+    assert "the match radius is 10000 px, that of an object larger than the images (96 px)" in said
+    copy = shutil.copytree(cells, tmp_path / "copy")
+    assert "is a data set; give another --out" in one_error("train", cells, "-o", copy, "--overwrite")[1]
+    names = [path.name for path in (copy / "images").iterdir()]
+    write(copy / "split.csv", "image,split\n" + "".join(f"{name},val\n" for name in names))
+    assert "has no training image" in one_error("train", copy, "-o", tmp_path / "b")[1]
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,8 @@ def test_another_split_file(folder, tmp_path):
         (
             "points.csv",
             "image,y,x\na,1,2\nb,1,2\na,1,2\nc,1,2\nd,1,2\n",
-            r"names 4 images not in images/: 'a' \(line 2\), 'b' \(line 3\), 'c' \(line 5\), \.\.\.; give",
+            r"names 4 images not in images/: 'a' \(line 2\), 'b' \(line 3\), 'c' \(line 5\), \.\.\.; "
+            r"there is 'a\.png': give",
         ),
         (
             "split.csv",

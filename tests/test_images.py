@@ -250,7 +250,7 @@ def contract(channels=3, dtype="uint8", low=0.0, high=255.0):
 
 
 def test_eight_bit_levels_are_the_type():
-    assert InputContract.from_images([RGB // 8 + 30]) == contract()
+    assert InputContract.from_images([RGB // 8 + 30]).model_copy(update={"colour_alone": False}) == contract()
     assert InputContract.from_images([GREY[:, :, None]]) == contract(channels=1)
 
 
@@ -335,6 +335,24 @@ def test_grey_and_rgb_are_converted():
     np.testing.assert_allclose(contract(channels=1).apply(RGB)[0], expected, atol=1e-6)
 
 
+def test_grey_for_a_model_that_has_seen_colours_alone(caplog):
+    colours = InputContract.from_images([RGB])
+    assert colours.colour_alone
+    colours.apply(RGB)
+    assert not caplog.records
+    for grey in (GREY[:, :, None], np.repeat(GREY[:, :, None], 3, axis=2)):
+        colours.apply(grey, "a.png")
+        assert "a.png is grey, the model has seen colours alone" in caplog.records.pop().message
+    assert not InputContract.from_images([RGB, GREY[:, :, None]]).colour_alone
+    assert not InputContract.from_images([np.repeat(GREY[:, :, None], 3, axis=2)]).colour_alone
+
+
+def test_numbers_beyond_float32_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((8, 8), 1e300))
+    with pytest.raises(DataError, match="beyond 3e38; rescale"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_other_channel_counts_are_refused():
     with pytest.raises(
         DataError, match=r"a\.tif has 2 channels, the model was trained on 3 channels; only grey"
@@ -378,6 +396,12 @@ def test_whole_numbers_for_a_model_of_floats():
         DataError, match=r"a\.png is uint8, the model was trained on float images with levels"
     ):
         contract(dtype="float32", low=-3.0, high=90.0).apply(RGB, "a.png")
+
+
+def test_whole_numbers_for_a_model_of_floats_with_levels_of_each_image():
+    wide = contract(dtype="float32", low=0.0, high=4000.0).model_copy(update={"levels": "image"})
+    noise = np.random.default_rng(0).integers(0, 60_000, (64, 64, 3)).astype(np.uint16)
+    assert np.ptp(wide.apply(noise)) > 0.9
 
 
 def test_tiles_are_scaled_as_the_whole():

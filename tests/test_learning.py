@@ -438,6 +438,53 @@ def test_another_images_codes_give_that_images_points(detector):
         assert match(own[1 - k], found, 2.0).true_positives < 0.5 * len(found)
 
 
+def test_going_on_and_beginning_anew_exclude_each_other(data, tmp_path):
+    (tmp_path / "checkpoint.json").write_text("{}")
+    with pytest.raises(UsageError, match="--resume goes on with a training, --overwrite begins it anew"):
+        fitted(data, tmp_path, resume=True, overwrite=True)
+    assert (tmp_path / "checkpoint.json").exists()
+
+
+def test_more_points_than_the_papers_code_holds_are_told(data, tmp_path, caplog):
+    settings = {
+        "backbone": "unet",
+        "pretrained": False,
+        "patch": 96,
+        "measurements": 4,
+        "axes": 2,
+        "steps": 1,
+    }
+    config = override(preset("cnncs"), settings | {"batch": 1, "scale": 1.0, "checks": 1})
+    train(load_dataset(data), tmp_path, config, radius=RADIUS_PX, device="cpu")
+    assert "denser than the code can hold: up to" in caplog.text
+
+
+def test_windows_must_overlap():
+    for window, hop in ((24, 24), (24, 16)):
+        with pytest.raises(UsageError, match=r"multiple of hop .*twice it at least"):
+            override(Config(), {"window": window, "hop": hop})
+
+
+def test_a_heat_map_has_no_codes(data, tmp_path):
+    fitted(data, tmp_path, ["target=heatmap", "steps=1", "checks=1"])
+    detector = Detector.load(tmp_path, device="cpu")
+    image = draw_image(96, seed=5, slide=0, number=0)[0]
+    detector.predict(image, decoder="maxima")
+    with pytest.raises(UsageError, match="a heat map, which has no codes"):
+        detector.predict(image, decoder="codes")
+    with pytest.raises(UsageError, match="a heat map, which has no codes"):
+        detector.decode(torch.zeros(1, 96, 3, 3))
+
+
+def test_what_is_no_image_is_told(data, tmp_path):
+    fitted(data, tmp_path, ["steps=1", "checks=1"])
+    detector = Detector.load(tmp_path, device="cpu")
+    with pytest.raises(UsageError, match=r"found a path: give read_image\('a\.png'\)"):
+        detector.predict("a.png")
+    with pytest.raises(DataError, match=r"has the shape \(0, 0, 1\)"):
+        detector.predict(np.zeros((0, 0), np.uint8))
+
+
 def test_the_papers_images_give_8960_patches():
     """35 images of 2084 px: 64 patches of 260 px each, empty ones, too, in four turns."""
     image = torch.zeros(1, 1, 1).expand(1, 2084, 2084)

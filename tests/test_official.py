@@ -365,7 +365,14 @@ def test_exports_come_back(name, write, smallest, tmp_path):
             '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "bbox": [NaN, 1, 2, 3]}]}',
             "'nan' where a coordinate",
         ),
+        (
+            "coco",
+            "a.json",
+            '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"id": 4, "image_id": 9}]}',
+            "annotation 4 is of the image 9, which is not among its images",
+        ),
         ("napari", "a.csv", "index,axis-0,axis-1,axis-2\n0,1,2,3\n", "lie in a stack"),
+        ("napari", "a.csv", "index,shape-type,vertex-index,axis-0,axis-1\n0,rectangle,0,2,3\n", "layer of shapes"),
         ("qupath", "a.geojson", "[]x", "is not GeoJSON"),
     ],
 )  # fmt: skip
@@ -693,3 +700,17 @@ def test_help_and_docs_name_every_format_and_challenge(cli):  # noqa: F811
         assert f"`{name}`" in page
     words = " ".join(cli("evaluate", "--help")[1].split())
     assert all(re.search(rf"\b{name}\b", words) for name in (*CHALLENGES, RHO))
+
+
+def test_a_conversion_that_stops_leaves_no_data_set(tmp_path):
+    text(tmp_path / "data" / "points.csv", "image,y,x\na.png,3,10\nb.png,3,10\n")
+    text(tmp_path / "data" / "split.csv", "image,split\na.png,train\nb.png,val\n")
+    for name in ("a.png", "b.png"):
+        image(tmp_path / "data" / "images" / name)
+    dataset, out = load_dataset(tmp_path / "data"), tmp_path / "out"
+    write_dataset(dataset, out)
+    (tmp_path / "data" / "images" / "b.png").unlink()
+    with pytest.raises(DataError):
+        write_dataset(dataset, out, overwrite=True)
+    with pytest.raises(DataError, match=r"points\.csv"):  # else the val images of before would now be train
+        load_dataset(out)

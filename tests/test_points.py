@@ -248,6 +248,42 @@ def test_bad_geojson(tmp_path):
         Detections.read_geojson(tmp_path / "none.geojson")
 
 
+@pytest.mark.parametrize(
+    ("classification", "name"),
+    [
+        ({"names": ["Tumor", "Positive"], "color": [200, 0, 0]}, "Tumor: Positive"),
+        ("Tumor", "Tumor"),
+        ({"name": None, "color": [0, 0, 0]}, ""),
+        (None, ""),
+    ],
+)
+def test_class_names_in_the_forms_that_qupath_writes_and_takes(tmp_path, classification, name):
+    feature = {
+        "geometry": {"type": "Point", "coordinates": [10.5, 20.5]},
+        "properties": {"classification": classification},
+    }
+    found = Detections.read_geojson(write(tmp_path / "a.geojson", json.dumps([feature])))
+    assert found.classes.tolist() == [name]
+
+
+def test_a_class_has_one_colour_in_all_files(tmp_path):
+    known = ["WBC", "RBC"]
+    for name, classes in (("a", ["RBC"]), ("b", ["WBC", "RBC"])):
+        path = tmp_path / f"{name}.geojson"
+        Detections.of(np.zeros((len(classes), 2)), classes=classes).write_geojson(path, known)
+    a, b = (
+        {f["properties"]["classification"]["name"]: f["properties"]["classification"]["color"] for f in fs}
+        for fs in (json.loads((tmp_path / f"{n}.geojson").read_text())["features"] for n in "ab")
+    )
+    assert a["RBC"] == b["RBC"] != b["WBC"]
+
+
+def test_a_line_that_ends_early_is_not_a_sure_detection(tmp_path):
+    with pytest.raises(DataError, match="line 3: score is '', expected a finite number"):
+        Detections.read_csv(write(tmp_path / "a.csv", "y,x,score\n1,2,0.5\n3,4\n"))
+    assert Detections.read_csv(write(tmp_path / "b.csv", "y,x,class\n3,4\n")).classes.tolist() == [""]
+
+
 def test_above_a_threshold_of_each_class():
     found = Detections.of(np.zeros((4, 2)), scores=[0.2, 0.6, 0.2, 0.6], classes=["a", "a", "b", "c"])
     assert found.above({"a": 0.5, "": 0.3}).classes.tolist() == ["a", "c"]

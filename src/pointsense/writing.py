@@ -28,6 +28,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
         If the file cannot be written (disk full, no permission); nothing is left half-written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"cannot write {path}: it is a folder; give the name of a file")
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,11 +68,15 @@ def claim_folder(path: Path | str, *, overwrite: bool) -> Path:
     Raises
     ------
     UsageError
-        If it is a file, or holds something and `overwrite` does not allow to replace files of it.
+        If it is a file, may not be written to, or holds something and `overwrite` does not allow to replace files of
+        it.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file, expected a folder to write to; give another --out")
+    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"nothing may be written to {there}; give another --out, or change its permissions")
     if not overwrite and path.is_dir() and any(path.iterdir()):
         raise UsageError(
             f"the folder {path} is not empty; give another --out, or --overwrite to replace what is in it"

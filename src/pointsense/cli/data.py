@@ -31,6 +31,8 @@ def check(data: Data, radius: Radius = None, split_file: SplitFile = None, val_f
     )
     for finding in findings:
         print(f"{finding.level}: {finding.message}")
+    if summary := datasets.summary(data, split_file=split_file, val_fold=val_fold):
+        print(summary)
     errors = sum(finding.level == "error" for finding in findings)
     print(f"{data}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}")
     if errors:

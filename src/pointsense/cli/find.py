@@ -53,7 +53,7 @@ def predict(
     How many points each image has is written to predict.counts.csv, how they were found to predict.json.
     """
     from pointsense.inference.folder import parse_diameter, parse_formats, plan_jobs, predict_files
-    from pointsense.inference.record import Record
+    from pointsense.inference.record import Record, clear_results
 
     formats = parse_formats(format_)
     least = _thresholds(threshold)
@@ -66,6 +66,8 @@ def predict(
     detector.zoom_of(detector.known_diameter if px == "auto" else px)  # fails once, not for each image
     how = {"thresholds": detector.thresholds(least), "diameter": px, "tile": tile}
     print(f"device: {detector.device}, {detector.precision}", flush=True)
+    if overwrite:
+        clear_results(out)
     record = Record(out, detector, model, {"version": __version__, **how})
     failed = 0
     try:
@@ -148,6 +150,7 @@ def evaluate(
 
     from pointsense import evaluation
     from pointsense.datasets import load_dataset, radii_of_classes
+    from pointsense.datasets.radius import OF_MODEL
     from pointsense.errors import UsageError
     from pointsense.evaluation import predictions as found_by
     from pointsense.evaluation.challenges import resolve
@@ -159,6 +162,9 @@ def evaluate(
 
     if (model is None) == (predictions is None):
         raise UsageError("evaluate needs either --model RUN or --predictions DIR")
+    for option, file, suffixes in (("--report", page, (".html", ".htm")), ("--json", json_file, (".json",))):
+        if file is not None and file.suffix.lower() not in suffixes:
+            raise UsageError(f"{option} is {file}, expected the name of a {suffixes[0]} file")
     least = _thresholds(threshold)
     for option, value in (("--diameter", diameter), ("--views", views), ("--precision", precision)):
         if value is not None and model is None:
@@ -186,6 +192,10 @@ def evaluate(
     else:
         assert predictions is not None
         candidates = found_by.found_in_folder(samples, predictions)
+        if least and not found_by.have_scores(candidates):
+            raise UsageError(
+                f"--threshold is for detections with scores: all of {predictions} have the score 1"
+            )
         found = found_by.above(candidates, least)
         known = found_by.class_names_of(candidates)
         if strange := sorted({*least} - {"", *known, *dataset.class_names}):
@@ -200,6 +210,9 @@ def evaluate(
             name: (px, f"of --protocol {protocol}" if px == of_challenge else source)
             for name, (px, source) in radii.items()
         }
+    if isinstance(px, float):
+        scaled = f"{OF_MODEL}, for objects of {px:g} px"
+        radii = {name: (r, scaled if how == OF_MODEL else how) for name, (r, how) in radii.items()}
     print(f"{len(samples)} {split} images; match radius {listed(radii)}", flush=True)
     if model is not None:
         candidates = found_by.found_by_model(samples, detector, threshold={"": 0.0}, diameter=px, tile=tile)

@@ -241,6 +241,7 @@ def _task(
     from pointsense.model.presets import preset as start_from
 
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
+    dataset.to_learn_from()
     if class_names and each_class:
         raise UsageError("--class and --each-class exclude each other: name the classes, or take all")
     if each_class and not dataset.class_names:

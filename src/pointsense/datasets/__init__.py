@@ -1,6 +1,6 @@
 """Data sets of images and points: reading the layouts, checking them, estimating the object's size."""
 
-from pointsense.datasets.check import Finding, check, too_dense
+from pointsense.datasets.check import Finding, check, summary, too_dense
 from pointsense.datasets.dataset import Dataset, Sample, check_points_inside
 from pointsense.datasets.listing import list_images
 from pointsense.datasets.load import load_dataset
@@ -18,5 +18,6 @@ __all__ = [
     "match_radius",
     "parse_radii",
     "radii_of_classes",
+    "summary",
     "too_dense",
 ]

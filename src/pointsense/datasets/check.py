@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -100,11 +102,15 @@ def check(
         except DataError as error:
             errors.append(str(error))
 
+    mixed = list(_mixed(looked))
+    errors += [finding.message for finding in mixed if finding.level == "error"]
     warnings = [
         *reading.notes,
         *_duplicates(dataset),
         *_swapped(looked),
-        *_mixed(looked),
+        *(finding.message for finding in mixed if finding.level == "warning"),
+        *_classes(dataset),
+        *_twins(dataset),
         *_straddling_groups(dataset),
         *_radii(dataset, radius),
         *_crowding(dataset, radius, window, capacity),
@@ -112,6 +118,23 @@ def check(
     return [Finding("error", message) for message in errors] + [
         Finding("warning", message) for message in warnings
     ]
+
+
+def summary(path: Path | str, *, split_file: Path | str | None = None, val_fold: int | None = None) -> str:
+    """How many images and points a data set has, in a line; "" if it cannot be read."""
+    try:
+        dataset = read_dataset(path, split_file=split_file, val_fold=val_fold).dataset
+    except DataError:
+        return ""
+    parts = {part: sum(s.split == part for s in dataset.samples) for part in ("train", "val", "test", "")}
+    kinds = Counter(name for sample in dataset.samples for name in sample.classes)
+    empty = sum(not len(sample.points) for sample in dataset.samples)
+    split = ", ".join(
+        f"{n} {part or 'in no part'}" for part, n in parts.items() if n or part in ("train", "val")
+    )
+    listed = ", ".join(f"{name or 'no class'} {count}" for name, count in sorted(kinds.items()))
+    of = f" ({listed})" if any(kinds) else ""
+    return f"images: {split}, {empty} without a point; points: {kinds.total()}{of}"
 
 
 def _look(sample: Sample) -> Looked:
@@ -181,17 +204,55 @@ def _evidence_for_swap(contrasts: Sequence[npt.NDArray[np.float64]]) -> float:
     return float(values.mean() / values.std(ddof=1) * np.sqrt(len(values)))
 
 
-def _mixed(looked: Sequence[Looked]) -> Iterator[str]:
+def _mixed(looked: Sequence[Looked]) -> Iterator[Finding]:
+    """More than one kind of image: an error where training will refuse them."""
     channels = Counter(image.shape[2] for image in looked)
+    refused = set(channels) != {1, 3}
     if len(channels) > 1:
-        remedy = "grey will be repeated to RGB" if set(channels) == {1, 3} else "training will refuse them"
-        yield (
-            f"mixed channel counts: {_counted(channels)}; {remedy}: convert them to one count, or train apart"
+        yield Finding(
+            "error" if refused else "warning",
+            f"mixed channel counts: {_counted(channels)}; "
+            f"{'training will refuse them' if refused else 'grey will be repeated to RGB'}: convert them to one count, "
+            "or train apart",
         )
     dtypes = Counter(image.dtype for image in looked)
+    refused = "float32" in dtypes
     if len(dtypes) > 1:
-        remedy = "training will refuse them" if "float32" in dtypes else "8 bits will be stretched to 16"
-        yield f"mixed number types: {_counted(dtypes)}; {remedy}: convert them to one type"
+        yield Finding(
+            "error" if refused else "warning",
+            f"mixed number types: {_counted(dtypes)}; "
+            f"{'training will refuse them' if refused else '8 bits will be stretched to 16'}: convert them to one type",
+        )
+
+
+def _classes(dataset: Dataset) -> Iterator[str]:
+    """Class names that may be slips of the pen."""
+    counts = Counter(name for sample in dataset.samples for name in sample.classes)
+    if counts[""] and len(counts) > 1:
+        yield (
+            f"{counts['']} of {counts.total()} points have no class: where classes are told apart they are none of "
+            "them; name theirs, or nobody's"
+        )
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(counts):
+        spellings[name.lower()].append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            yield f"{' and '.join(names)} are classes of their own: write them alike if they are the same"
+
+
+def _twins(dataset: Dataset) -> Iterator[str]:
+    """The same file in more than one part of the split."""
+    splits: dict[bytes, dict[str, str]] = defaultdict(dict)
+    for sample in dataset.samples:
+        with suppress(OSError):
+            splits[hashlib.sha256(sample.path.read_bytes()).digest()].setdefault(sample.split, sample.name)
+    if twins := [names for names in splits.values() if len(names) > 1]:
+        first = " and ".join(twins[0].values())
+        yield (
+            f"{len(twins)} image{'s are' if len(twins) > 1 else ' is'} the same file in more than one part of the "
+            f"split (first {first}): scores will flatter; leave the copies out"
+        )
 
 
 def _straddling_groups(dataset: Dataset) -> Iterator[str]:

@@ -94,6 +94,18 @@ class Dataset:
         """The samples to learn and choose from."""
         return self.split("train")
 
+    def to_learn_from(self) -> list[Sample]:
+        """The `train` samples.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        if samples := self.train:
+            return samples
+        raise DataError(f"{self.root} has no training image; expected rows with the split 'train'")
+
     @property
     def val(self) -> list[Sample]:
         """The samples to report on, opened by nothing else but checks."""

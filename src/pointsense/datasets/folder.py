@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
             rows[name].append(row)
         else:
             unknown.setdefault(name, row)
-    problems = [unknown_images(table, unknown, "images/")] if unknown else []
+    problems = [unknown_images(table, unknown, "images/", names)] if unknown else []
     samples = []
     for name in names:
         points, classes = read_points(rows[name], problems)
@@ -57,14 +58,25 @@ def image_name(row: Row) -> str:
     return row.text("image").replace("\\", "/").removeprefix("./")
 
 
-def unknown_images(table: Table, unknown: dict[str, Row], folder: str) -> str:
-    """One sentence about the lines whose image is not there, from the first line of each such image."""
+def unknown_images(table: Table, unknown: dict[str, Row], folder: str, names: Iterable[str] = ()) -> str:
+    """One sentence about the lines whose image is not there, from the first line of each such image.
+
+    Of the `names` that are there the one that may be meant is told.
+    """
+    meant = {_loosely(name): name for name in names}
+    near = next((meant[key] for name in unknown if (key := _loosely(name)) in meant), None)
     first = ", ".join(f"'{name}' (line {row.line})" for name, row in list(unknown.items())[:3])
     count = "an image" if len(unknown) == 1 else f"{len(unknown)} images"
     return (
         f"{table.path} names {count} not in {folder}: {first}{', ...' if len(unknown) > 3 else ''}; "
-        f"give the path below {folder} with its suffix, or delete the lines"
+        + (f"there is '{near}': " if near else "")
+        + f"give the path below {folder} with its suffix, or delete the lines"
     )
+
+
+def _loosely(name: str) -> str:
+    """A name without what is often written otherwise: upper case, folders, the suffix."""
+    return PurePosixPath(name.lower()).stem
 
 
 def read_points(rows: list[Row], problems: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import math
@@ -14,10 +15,14 @@ from pointsense.datasets import folder, spotiflow
 from pointsense.datasets.dataset import LOOK_ALIKE, SPLITS, Dataset, Reading, Sample
 from pointsense.datasets.folder import image_name, unknown_images
 from pointsense.datasets.official import named, read_official
+from pointsense.datasets.official.source import without_doubles
 from pointsense.errors import DataError, UsageError
 from pointsense.tables import Row, Table, read_table
 
 log = logging.getLogger(__name__)
+
+SCALE = ("um_per_px", "radius_px", "smallest_radius_px")
+"""What dataset.json may hold."""
 
 
 def load_dataset(
@@ -175,10 +180,24 @@ def _by_image(reading: Reading, table: Table, value: Callable[[Row], str]) -> di
 
 
 def _set_look_alikes_apart(reading: Reading) -> Reading:
+    _keep_each_once(reading)
     _replace_samples(reading, Sample.with_look_alikes_apart)
     radii = {name: px for name, px in reading.dataset.radius_px.items() if name != LOOK_ALIKE}
     reading.dataset = replace(reading.dataset, radius_px=radii)
     return reading
+
+
+def _keep_each_once(reading: Reading) -> None:
+    """Leave out points that are there already, in the same image and of the same class: no two objects lie so."""
+    kept = {s.name: without_doubles(s.points, s.classes) for s in reading.dataset.samples}
+    twice = {s.name: len(s.points) - len(kept[s.name][0]) for s in reading.dataset.samples}
+    if total := sum(twice.values()):
+        listed = _some([name for name, count in twice.items() if count])
+        reading.notes.append(
+            f"{total} point{'s repeat others' if total > 1 else ' repeats another'} of the same image, position and "
+            f"class ({listed}): kept once; delete the copies"
+        )
+    _replace_samples(reading, lambda s: replace(s, points=kept[s.name][0], classes=kept[s.name][1]))
 
 
 def _replace_samples(reading: Reading, change: Callable[[Sample], Sample]) -> None:
@@ -196,6 +215,10 @@ def _read_scale(reading: Reading, path: Path) -> None:
             f'{path} is not a JSON object ({error}); expected {{"radius_px": 6}} or the like'
         )
         return
+    for key in sorted(set(value) - set(SCALE)):
+        near = difflib.get_close_matches(key, SCALE, 1, cutoff=0.4)
+        hint = f"did you mean {near[0]}? " if near else ""
+        reading.notes.append(f"{path}: '{key}' is unknown and ignored: {hint}known are {', '.join(SCALE)}")
     um_per_px, radius = value.get("um_per_px"), value.get("radius_px")
     radii: dict[str, Any]
     if um_per_px is not None and not _is_length(um_per_px):

@@ -22,6 +22,9 @@ FAR_PX = 100.0
 SHARE = 0.4
 """Of the median distance: below one half, so that the match circles of typical neighbours do not overlap."""
 
+OF_MODEL = "the model's own"
+"""Where a match radius comes from that a model was trained with."""
+
 
 def nearest_distances(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Distance in pixels of each of the distinct (K, 2) points to the nearest other one; none for K < 2."""
@@ -143,7 +146,7 @@ def match_radius(
     if (known := known_radius(dataset, class_name)) is not None:
         return known, "from dataset.json"
     if of_model is not None:
-        return of_model, "the model's own"
+        return of_model, OF_MODEL
     counted = dataset.only(class_name) if class_name else dataset
     if not any(len(sample.points) for sample in counted.samples):
         raise DataError(

@@ -146,6 +146,12 @@ def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> Found:
     return found
 
 
+def have_scores(found: Found) -> bool:
+    """Whether detections, if there are any, have scores that differ from the 1 of those without."""
+    scores = [one.scores for one in found.values() if one is not None and len(one)]
+    return not scores or any((part != 1).any() for part in scores)
+
+
 def class_names_of(found: Found) -> list[str]:
     """The classes that occur among detections, sorted; without the empty one."""
     names = {str(name) for one in found.values() if one is not None for name in set(one.classes)}

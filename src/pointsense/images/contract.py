@@ -53,6 +53,8 @@ class InputContract(BaseModel):
         With "image" each image has levels of its own, its 1 and 99.8 percentiles over all channels, or a higher white
         where few objects are bright in a large field. They are those of the whole image, whatever its tiles; a crop of
         it may have others.
+    colour_alone : bool
+        Whether all training images had colours; grey ones are then strange to the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +64,7 @@ class InputContract(BaseModel):
     low: tuple[float, ...]
     high: tuple[float, ...]
     levels: Levels = "fixed"
+    colour_alone: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> InputContract:
@@ -132,11 +135,19 @@ class InputContract(BaseModel):
                 f"the training images are of the types {_listed(sorted(kinds))}; expected whole numbers or "
                 "floats throughout: convert one of the two"
             )
+        colour_alone = all(s.shape[1] == 3 and not (s[:, :1] == s).all() for s in samples)
         dtype: Dtype = max((kind for kind in DTYPES if kind in kinds), key=DTYPES.index)
         levels = levels or ("image" if are_unlike([_rescaled(s, dtype) for s in samples]) else "fixed")
         if dtype == "uint8":
             black, white = (0.0,) * channels, (255.0,) * channels
-            return cls(channels=channels, dtype="uint8", low=black, high=white, levels=levels)
+            return cls(
+                channels=channels,
+                dtype="uint8",
+                low=black,
+                high=white,
+                levels=levels,
+                colour_alone=colour_alone,
+            )
 
         def pooled(parts: Sequence[Array]) -> Array:
             same = [np.broadcast_to(_rescaled(part, dtype), (len(part), channels)) for part in parts]
@@ -150,6 +161,7 @@ class InputContract(BaseModel):
             low=tuple(low.tolist()),
             high=tuple(high.tolist()),
             levels=levels,
+            colour_alone=colour_alone,
         )
 
     def check(self, image: Array, name: str = "the image") -> None:
@@ -236,6 +248,10 @@ class InputContract(BaseModel):
             See `check`.
         """
         self.check(image, name)
+        if self.colour_alone and (image[..., :1] == image).all():
+            log.warning(
+                "%s is grey, the model has seen colours alone: look whether its points are right", name
+            )
         low, high = self._levels_of(image)
         out = np.empty((self.channels, *image.shape[:2]), np.float32)
         for top in range(0, len(image), BAND):

@@ -206,21 +206,22 @@ def with_known_dtype(path: Path | str, array: Array) -> Array:
     DataError
         If its numbers do not fit, or are no numbers.
     """
+    what = str(path) if str(path).startswith("the image") else f"the image {path}"
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind == "f":
         if bad := np.count_nonzero(~np.isfinite(array)):
-            raise DataError(
-                f"the image {path} holds {bad} NaN or infinite values; replace them and save it again"
-            )
+            raise DataError(f"{what} holds {bad} NaN or infinite values; replace them and save it again")
+        if np.abs(array).max(initial=0) > np.finfo(np.float32).max:
+            raise DataError(f"{what} holds numbers beyond 3e38; rescale them and save it again")
         return np.ascontiguousarray(array, dtype=np.float32)
     if array.dtype.kind not in "iu":
-        raise DataError(f"the image {path} has {array.dtype} pixels; save it with 8 or 16 bits, or as float")
+        raise DataError(f"{what} has {array.dtype} pixels; save it with 8 or 16 bits, or as float")
     if array.dtype not in (np.uint8, np.uint16):
         low, high = int(array.min()), int(array.max())
         if low < 0 or high > np.iinfo(np.uint16).max:
             raise DataError(
-                f"the image {path} has {array.dtype} pixels from {low} to {high}; expected 0 to 65535: "
+                f"{what} has {array.dtype} pixels from {low} to {high}; expected 0 to 65535: "
                 "save it with 8 or 16 bits"
             )
         array = array.astype(np.uint16)

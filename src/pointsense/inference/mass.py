@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,11 +138,17 @@ class MassMapper:
 
     def as_input(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
         """An image (H, W) or (H, W, C) as (C, H, W), by the model's input contract."""
+        if isinstance(image, str | Path):
+            raise UsageError(
+                f"expected the pixels of an image, found a path: give read_image({str(image)!r})"
+            )
         image = np.asarray(image)
         if image.ndim == 2:
             image = image[:, :, None]
-        if image.ndim != 3:
-            raise DataError(f"{name} has the shape {image.shape}; expected (H, W) or (H, W, channels)")
+        if image.ndim != 3 or not image.size:
+            raise DataError(
+                f"{name} has the shape {image.shape}; expected (H, W) or (H, W, channels), and no 0"
+            )
         image = with_known_dtype(name, image)
         return torch.from_numpy(self.contract.apply(image, name))
 

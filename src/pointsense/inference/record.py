@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pointsense.inference.folder import COUNTS, Outcome
+from pointsense.inference.folder import COUNTS, FORMATS, OVERLAY, Outcome
 from pointsense.writing import write_json, write_table
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
 
 RECORD = "predict.json"
+
+
+def clear_results(out: Path | str) -> None:
+    """Delete what an earlier prediction wrote to a folder, as its record says: of images that are no longer there, too.
+
+    Without a record nothing is deleted.
+    """
+    out = Path(out)
+    try:
+        images = json.loads((out / RECORD).read_text(encoding="utf-8"))["images"]
+        stems = [out / row["results"] for row in images]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for stem in stems:
+        if out.resolve() in stem.resolve().parents:
+            for suffix in (*(f".{name}" for name in FORMATS), OVERLAY):
+                stem.with_name(stem.name + suffix).unlink(missing_ok=True)
 
 
 class Record:
@@ -42,6 +60,7 @@ class Record:
         self.rows.append(
             {
                 "image": str(outcome.job.image),
+                "results": outcome.job.stem.relative_to(self.out).as_posix(),
                 "points": counts,
                 "diameter": outcome.diameter,
                 "problem": outcome.problem,

@@ -88,9 +88,7 @@ def train(
         If the folder holds a run and neither `resume` nor `overwrite` is given, or settings are wrong.
     """
     out = Path(out)
-    if not dataset.train:
-        raise DataError(f"{dataset.root} has no training image; expected rows with the split 'train'")
-    samples = dataset.train[: max_train_images or len(dataset.train)]
+    samples = dataset.to_learn_from()[: max_train_images or None]
     radii = dict(radius) if isinstance(radius, Mapping) else {class_name: radius}
     classes = tuple(PointClass(name, value) for name, value in radii.items())
     config = fitted_to(config, float(np.median(list(radii.values()))))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from pointsense.datasets import Dataset, Sample, too_dense
+from pointsense.errors import UsageError
 from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
 from pointsense.learning.course import Course, Progress, Report
@@ -100,6 +101,12 @@ def carry_out(
         return read_metrics(out)
 
     images, selection_images = (read_checked(part) for part in (plan.fit, plan.select))
+    side = max(max(image.shape[:2]) for image in images)
+    if far := [kind for kind in plan.classes if 2 * kind.radius > side]:
+        raise UsageError(
+            f"the match radius is {far[0].radius:g} px, that of an object larger than the images ({side} px): give "
+            "--radius in px of the images"
+        )
     contract = before.contract if before else InputContract.from_images(images, [s.points for s in plan.fit])
     for sample, image in zip(plan.select, selection_images, strict=True):
         contract.check(image, sample.name)

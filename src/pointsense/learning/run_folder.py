@@ -19,7 +19,7 @@ from pointsense.inference.storage import CONFIG
 from pointsense.learning.card import model_card
 from pointsense.learning.checkpoint import NAME, read_checkpoint
 from pointsense.reporting.curves import draw_history
-from pointsense.writing import replacing, write_json, write_text
+from pointsense.writing import claim_folder, replacing, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +44,15 @@ def open_run(
     ------
     UsageError
         If the folder holds something and not one of `resume` and `overwrite` is given, or a training that was asked
-        for with another request.
+        for with another request; if it is a file, a data set, or may not be written to.
     DataError
         If the checkpoint is damaged.
     """
     if resume and overwrite:
         raise UsageError("--resume goes on with a training, --overwrite begins it anew: give one of the two")
-    if out.is_file():
-        raise UsageError(f"{out} is a file; --out expects a folder")
+    claim_folder(out, overwrite=True)
+    if (out / "points.csv").exists() or (out / "images").exists():
+        raise UsageError(f"{out} is a data set; give another --out")
     if overwrite or not out.is_dir() or not any(out.iterdir()):
         return None
     if not resume:

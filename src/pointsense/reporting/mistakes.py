@@ -76,7 +76,8 @@ def _misses(part: Part, read: ReadImage) -> list[Figure]:
     """Pictures of the missed cells whose best candidate scores least."""
     found = []
     for case, result in zip(part.candidates, part.report.cases, strict=True):
-        best = _best_scores(case, case.truth[result.match.missed], part.report.radius)
+        taken = result.detections[result.match.pairs[:, 1]]
+        best = _best_scores(case, case.truth[result.match.missed], part.report.radius, taken)
         found += [(best[k], case, result, case.truth[number]) for k, number in enumerate(result.match.missed)]
     found.sort(key=lambda one: one[0])
     return [
@@ -97,11 +98,13 @@ def _scores_of(case: Case, detections: np.ndarray) -> np.ndarray:
     return case.score_array()[cKDTree(case.detections).query(detections)[1]]
 
 
-def _best_scores(case: Case, points: np.ndarray, radius: float) -> np.ndarray:
-    """The highest score of a candidate within reach of each point; 0 where there is none."""
+def _best_scores(case: Case, points: np.ndarray, radius: float, taken: np.ndarray) -> np.ndarray:
+    """The highest score of a candidate within reach of each point, but for those `taken`; 0 where there is none."""
     if case.detections is None or not len(case.detections) or not len(points):
         return np.zeros(len(points))
-    scores = case.score_array()
+    scores = case.score_array().copy()
+    if len(taken):
+        scores[cKDTree(case.detections).query(taken)[1]] = 0
     near = cKDTree(case.detections).query_ball_point(points, radius)
     return np.array([max((scores[k] for k in ones), default=0.0) for ones in near])
 

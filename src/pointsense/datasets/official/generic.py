@@ -16,8 +16,6 @@ from pointsense.errors import DataError
 from pointsense.points import CORNER, Detections
 from pointsense.tables import read_table
 
-"""From our origin, the centre of the first pixel, to its corner, from which COCO's boxes and CVAT count."""
-
 Labelled = list[tuple[float, float, str, float]]
 """y, x, class, and the radius of the box or nan."""
 
@@ -48,6 +46,8 @@ def _record(source: Source, file: Path, name: Any, labelled: Labelled, split: st
 def read_coco(source: Source) -> list[Record]:
     """`*.json` with images, annotations, categories: the key points that are marked, else the middle of the box.
 
+    Boxes count from the corner of the first pixel.
+
     A file whose name has train, val or test as a word gives the split. What is marked as a crowd is left out.
     """
     records, crowds = [], 0
@@ -63,6 +63,11 @@ def read_coco(source: Source) -> list[Record]:
                 if one.get("iscrowd"):
                     crowds += 1
                     continue
+                if one["image_id"] not in of_image:
+                    raise DataError(
+                        f"{path}: annotation {one.get('id')} is of the image {one['image_id']}, which is not among its "
+                        "images; delete it, or export all images"
+                    )
                 name = names.get(one.get("category_id"), "")
                 of_image[one["image_id"]] += [(y, x, name, r) for y, x, r in _coco_points(path, one)]
             records += [
@@ -171,6 +176,10 @@ def read_napari(source: Source) -> list[Record]:
         except DataError:
             others.append(path.name)
             continue
+        if {"shape-type", "vertex-index"} & set(table.columns):
+            raise DataError(
+                f"{path} is of a layer of shapes, whose corners are no objects; save a layer of points"
+            )
         if "axis-2" in table.columns:
             raise DataError(
                 f"{path} has three axes: its points lie in a stack; save those of one plane, with axis-0 and axis-1"
