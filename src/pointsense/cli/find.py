@@ -144,127 +144,103 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a model, or points already found, on the val images of DATA."""
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from rich.console import Console
 
-    from pointsense import evaluation
     from pointsense.datasets import load_dataset, radii_of_classes
-    from pointsense.datasets.radius import OF_MODEL
     from pointsense.errors import UsageError
     from pointsense.evaluation import predictions as found_by
     from pointsense.evaluation.challenges import resolve
-    from pointsense.evaluation.report import Part
-    from pointsense.images import read_image
+    from pointsense.evaluation.sources import FolderSource, ModelSource, compared, scored
     from pointsense.inference.folder import parse_diameter
-    from pointsense.learning.run_folder import warn_if_learned_from
     from pointsense.writing import write_json
 
-    if (model is None) == (predictions is None):
-        raise UsageError("evaluate needs either --model RUN or --predictions DIR")
     for option, file, suffixes in (("--report", page, (".html", ".htm")), ("--json", json_file, (".json",))):
         if file is not None and file.suffix.lower() not in suffixes:
             raise UsageError(f"{option} is {file}, expected the name of a {suffixes[0]} file")
-    least = _thresholds(threshold)
     for option, value in (("--diameter", diameter), ("--views", views), ("--precision", precision)):
         if value is not None and model is None:
             raise UsageError(f"{option} is for --model: points already found are scored as they are")
-    px = None if diameter is None else parse_diameter(diameter)
+    least = _thresholds(threshold)
+    size = None if diameter is None else parse_diameter(diameter)
     dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
     rule, of_challenge = resolve(protocol, dataset)
     if of_challenge and all("=" in one for one in radius or []):
         radius = [str(of_challenge), *(radius or [])]
     samples = found_by.samples_of(dataset, split)
     other = None if against is None else found_by.found_in_folder(samples, against)
-    known_to_other = [] if other is None else found_by.class_names_of(other)
-    of_model: dict[str, float] = {}
-    if model is not None:
+    what = {"data": str(data), "split": split, "source": str(model or predictions), "version": __version__}
+    source: ModelSource | FolderSource
+    if model is not None and predictions is None:
         from pointsense.inference.detector import Detector
+        from pointsense.learning.run_folder import warn_if_learned_from
 
         detector = Detector.load(model, device=device, views=views, precision=precision)
-        least = detector.thresholds(least)
-        known = [kind.name for kind in detector.classes]
-        if px != "auto":  # of images at several sizes there is no radius of the model's
-            zoom = detector.zoom_of(px)
-            of_model = {kind.name: kind.radius / zoom for kind in detector.classes}
+        source = ModelSource(detector, least, diameter=size, tile=tile)
+        what["precision"] = detector.precision
         print(f"device: {detector.device}, {detector.precision}", flush=True)
         warn_if_learned_from(model, [sample.name for sample in samples])
+    elif predictions is not None and model is None:
+        source = FolderSource(predictions, samples, least, dataset)
     else:
-        assert predictions is not None
-        candidates = found_by.found_in_folder(samples, predictions)
-        if least and not found_by.have_scores(candidates):
-            raise UsageError(
-                f"--threshold is for detections with scores: all of {predictions} have the score 1"
-            )
-        found = found_by.above(candidates, least)
-        known = found_by.class_names_of(candidates)
-        if strange := sorted({*least} - {"", *known, *dataset.class_names}):
-            classes = ", ".join(known) or "not told apart"
-            raise UsageError(
-                f"--threshold names the class '{strange[0]}', but the classes here are: {classes}"
-            )
-    names = found_by.classes_of(dataset, known, class_names or [])
-    radii = radii_of_classes(dataset, names, radius or [], of_model)
-    if of_challenge:
-        radii = {
-            name: (px, f"of --protocol {protocol}" if px == of_challenge else source)
-            for name, (px, source) in radii.items()
-        }
-    if isinstance(px, float):
-        scaled = f"{OF_MODEL}, for objects of {px:g} px"
-        radii = {name: (r, scaled if how == OF_MODEL else how) for name, (r, how) in radii.items()}
-    print(f"{len(samples)} {split} images; match radius {listed(radii)}", flush=True)
-    if model is not None:
-        candidates = found_by.found_by_model(samples, detector, threshold={"": 0.0}, diameter=px, tile=tile)
-        found = found_by.above(candidates, least)
+        raise UsageError("evaluate needs either --model RUN or --predictions DIR")
+    names = found_by.classes_of(dataset, source.known, class_names or [])
+    radii = radii_of_classes(dataset, names, radius or [], source.radii)
+    told = {
+        name: (px, _where_from(px, how, protocol, of_challenge, size)) for name, (px, how) in radii.items()
+    }
+    print(f"{len(samples)} {split} images; match radius {listed(told)}", flush=True)
+
+    parts = scored(dataset, split, source, {name: px for name, (px, _) in radii.items()}, rule)
+    scores = {part.name: what | {"class": part.name} | part.report.to_dict() for part in parts}
     console = Console()
     console.width = max(console.width, 100)
-    what = {"data": str(data), "split": split, "source": str(model or predictions), "version": __version__}
-    if model is not None:
-        what["precision"] = detector.precision
-    scores, parts = {}, []
-    for name, (reach, _) in radii.items():
-        of_class = found_by.samples_of(dataset.only(name) if name else dataset, split)
-        whose = "" if model is not None and len(known) == 1 else found_by.class_to_count(name, known, dataset)
-        report = evaluation.evaluate(found_by.cases_of(of_class, found, whose), reach, protocol=rule)
-        own = least.get(name, least.get("", min(least.values(), default=None)))
-        if whose or len({*least.values()}) == 1:  # else classes that count as one kind have several
-            report = replace(report, threshold=own)
-        scores[name] = what | {"class": name} | report.to_dict()
-        parts.append(Part(name, report, found_by.cases_of(of_class, candidates, whose), own))
-        if name:
-            console.print(f"class {name}")
-        console.print(report.as_table())
+    for part in parts:
+        if part.name:
+            console.print(f"class {part.name}")
+        console.print(part.report.as_table())
         if other is not None:
-            theirs = found_by.cases_of(
-                of_class, other, found_by.class_to_count(name, known_to_other, dataset)
-            )
-            others = evaluation.evaluate(theirs, reach, protocol=rule)
-            difference = evaluation.paired_bootstrap(others, report)
-            scores[name]["difference"] = {"against": str(against), **asdict(difference)}
+            difference = compared(dataset, split, part, other)
+            scores[part.name]["difference"] = {"against": str(against), **asdict(difference)}
             print(f"{difference.words(str(against))}\n")
     for part in parts:
-        print(f"F1{f' of {part.name}' if len(radii) > 1 else ''} {part.report.overall.f1:.3f}")
+        print(f"F1{f' of {part.name}' if len(parts) > 1 else ''} {part.report.overall.f1:.3f}")
     if page is not None:
-        from pointsense.reporting.mistakes import write_mistakes
-
-        paths = {sample.name: sample.path for sample in samples}
-        title = f"{model or predictions} on {split} of {data}"
-        more = []
-        if model is not None and detector.config.head == "projection" and detector.config.target == "code":
-            from pointsense.reporting.code_section import code_section
-
-            most = max(parts[0].candidates, key=lambda case: len(case.truth))
-            image, k = (
-                read_image(paths[most.name]),
-                known.index(parts[0].name) if parts[0].name in known else 0,
-            )
-            zoom = detector.zoom_of(detector.estimated_diameter(image) if px == "auto" else px)
-            more = [code_section(detector, image, most.truth, most.name, k=k, zoom=zoom)]
-        write_mistakes(page, title, parts, lambda name: read_image(paths[name]), more)
+        _write_page(page, f"{model or predictions} on {split} of {data}", samples, parts, source)
         print(f"report: {page}")
     if json_file is not None:
         write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
+
+
+def _where_from(
+    px: float, how: str, protocol: str, of_challenge: float | None, size: float | str | None
+) -> str:
+    """Where a match radius comes from, in words."""
+    from pointsense.datasets.radius import OF_MODEL
+
+    if px == of_challenge:
+        return f"of --protocol {protocol}"
+    return f"{how}, for objects of {size:g} px" if how == OF_MODEL and isinstance(size, float) else how
+
+
+def _write_page(page: Path, title: str, samples: Sequence[Any], parts: Sequence[Any], source: Any) -> None:
+    """The page of scores and mistakes, with the codes of one window where a model has any."""
+    from pointsense.evaluation.sources import ModelSource
+    from pointsense.images import read_image
+    from pointsense.reporting.code_section import code_section
+    from pointsense.reporting.mistakes import write_mistakes
+
+    paths = {sample.name: sample.path for sample in samples}
+    more = []
+    if isinstance(source, ModelSource) and source.detector.has_codes:
+        first, detector = parts[0], source.detector
+        most = max(first.candidates, key=lambda case: len(case.truth))
+        image = read_image(paths[most.name])
+        size = detector.estimated_diameter(image) if source.diameter == "auto" else source.diameter
+        k = source.known.index(first.name) if first.name in source.known else 0
+        more = [code_section(detector, image, most.truth, most.name, k=k, zoom=detector.zoom_of(size))]
+    write_mistakes(page, title, parts, lambda name: read_image(paths[name]), more)
 
 
 def _overlay_of(detector: Any) -> Any:

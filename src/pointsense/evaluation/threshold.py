@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from pointsense.errors import DataError
 from pointsense.evaluation.cases import Case
@@ -20,8 +19,8 @@ they are no more than 240, else 60; and 20 of all that are lower."""
 TOLERANCE = 0.002
 """An F1 this near the best one counts as equal to it."""
 
-SURE = 0.975
-"""A count is wrong beyond chance where it lies outside of the interval between this quantile and its opposite."""
+CHANCE = 2.0
+"""Standard errors, as the images differ, by which a count may be wrong on these images and right on others."""
 
 STEPS = 60
 """Most thresholds that are tried on the way to one that counts right."""
@@ -148,7 +147,7 @@ def _towards_the_count(start: float, scores: list[np.ndarray], points: list[int]
     """
     surplus = np.array([np.sum(s >= start) for s in scores]) - points
     images, wrong = len(surplus), int(surplus.sum())
-    if images < 2 or abs(wrong) <= stats.t.ppf(SURE, images - 1) * math.sqrt(images) * surplus.std(ddof=1):
+    if images < 2 or abs(wrong) <= CHANCE * math.sqrt(images) * surplus.std(ddof=1):
         return np.empty(0)
     ranked = np.sort(np.concatenate(scores))
     way = ranked[ranked < start][::-1] if wrong < 0 else ranked[ranked >= start]

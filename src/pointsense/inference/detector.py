@@ -50,6 +50,11 @@ class Detector(MassMapper):
     um_per_px: float | None = None
 
     @property
+    def has_codes(self) -> bool:
+        """Whether it predicts codes of windows: not a heat map, nor the codes of the paper's patches."""
+        return self.config.head == "projection" and self.config.target == "code"
+
+    @property
     def known_diameter(self) -> float:
         """Typical diameter in px of the objects of the training.
 

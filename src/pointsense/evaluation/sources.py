@@ -1,0 +1,157 @@
+"""What is scored, a detector or the points that were found before, and scoring it class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pointsense.datasets import Dataset, Sample
+from pointsense.errors import UsageError
+from pointsense.evaluation.comparison import PairedDifference, paired_bootstrap
+from pointsense.evaluation.predictions import (
+    Found,
+    above,
+    cases_of,
+    class_names_of,
+    class_to_count,
+    found_by_model,
+    found_in_folder,
+    have_scores,
+    samples_of,
+)
+from pointsense.evaluation.report import Part, evaluate
+
+if TYPE_CHECKING:
+    from pointsense.inference.detector import Detector
+
+
+class Source(Protocol):
+    """Where detections come from.
+
+    Attributes
+    ----------
+    known : list of str
+        The classes that it tells apart.
+    thresholds : mapping
+        Least scores by class, "" for all others; empty where all detections count.
+    radii : mapping
+        Match radii in px of the images that it brings along, by class.
+    """
+
+    known: list[str]
+    thresholds: Mapping[str, float]
+    radii: dict[str, float]
+
+    def candidates(self, samples: Sequence[Sample]) -> Found:
+        """All that it finds on the samples' images, below the thresholds, too."""
+        ...
+
+    def counting(self, name: str, dataset: Dataset) -> str:
+        """The class that its detections must have to count for the data's class `name`; "" for any."""
+        ...
+
+
+class ModelSource:
+    """A detector, whose one class stands for whatever the data's is called.
+
+    Parameters
+    ----------
+    detector : Detector
+    thresholds : mapping
+        In place of the detector's own, see `Detector.thresholds`.
+    diameter : float or "auto", optional
+        See `Detector.predict`; of images at sizes found one by one no radius of the model's is known.
+    tile : int
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        thresholds: Mapping[str, float],
+        *,
+        diameter: float | Literal["auto"] | None = None,
+        tile: int = 1024,
+    ):
+        self.detector, self.diameter, self.tile = detector, diameter, tile
+        self.known = [kind.name for kind in detector.classes]
+        self.thresholds: Mapping[str, float] = detector.thresholds(thresholds)
+        self.radii: dict[str, float] = {}
+        if diameter != "auto":
+            zoom = detector.zoom_of(diameter)
+            self.radii = {kind.name: kind.radius / zoom for kind in detector.classes}
+
+    def candidates(self, samples: Sequence[Sample]) -> Found:
+        return found_by_model(
+            samples, self.detector, threshold={"": 0.0}, diameter=self.diameter, tile=self.tile
+        )
+
+    def counting(self, name: str, dataset: Dataset) -> str:
+        return "" if len(self.known) == 1 else class_to_count(name, self.known, dataset)
+
+
+class FolderSource:
+    """A folder of CSVs, as `predict` writes them.
+
+    Parameters
+    ----------
+    folder : path
+    samples : sequence of Sample
+        Whose tables are read.
+    thresholds : mapping
+    dataset : Dataset
+        Of the samples.
+
+    Raises
+    ------
+    DataError
+        See `found_in_folder`.
+    UsageError
+        If a threshold is given for a class that is not there, or for detections without scores.
+    """
+
+    def __init__(
+        self, folder: Path, samples: Sequence[Sample], thresholds: Mapping[str, float], dataset: Dataset
+    ):
+        self.found, self.thresholds = found_in_folder(samples, folder), thresholds
+        self.known = class_names_of(self.found)
+        self.radii: dict[str, float] = {}
+        if thresholds and not have_scores(self.found):
+            raise UsageError(f"--threshold is for detections with scores: all of {folder} have the score 1")
+        if strange := sorted({*thresholds} - {"", *self.known, *dataset.class_names}):
+            classes = ", ".join(self.known) or "not told apart"
+            raise UsageError(
+                f"--threshold names the class '{strange[0]}', but the classes here are: {classes}"
+            )
+
+    def candidates(self, samples: Sequence[Sample]) -> Found:
+        return {sample.name: self.found[sample.name] for sample in samples}
+
+    def counting(self, name: str, dataset: Dataset) -> str:
+        return class_to_count(name, self.known, dataset)
+
+
+def scored(
+    dataset: Dataset, split: str, source: Source, radii: Mapping[str, float], protocol: str
+) -> list[Part]:
+    """A report for each class of `radii` (px; "" for all points) on a split of a data set."""
+    candidates = source.candidates(samples_of(dataset, split))
+    found, least = above(candidates, source.thresholds), source.thresholds
+    parts = []
+    for name, radius in radii.items():
+        samples = samples_of(dataset.only(name) if name else dataset, split)
+        counting = source.counting(name, dataset)
+        report = evaluate(cases_of(samples, found, counting), radius, protocol=protocol)
+        own = least.get(name, least.get("", min(least.values(), default=None)))
+        if counting or len({*least.values()}) == 1:  # else classes that count as one kind have several
+            report = replace(report, threshold=own)
+        parts.append(Part(name, report, cases_of(samples, candidates, counting), own))
+    return parts
+
+
+def compared(dataset: Dataset, split: str, part: Part, other: Found) -> PairedDifference:
+    """How much more a class that was scored has than other detections on the same images."""
+    samples = samples_of(dataset.only(part.name) if part.name else dataset, split)
+    theirs = cases_of(samples, other, class_to_count(part.name, class_names_of(other), dataset))
+    return paired_bootstrap(evaluate(theirs, part.report.radius, protocol=part.report.protocol), part.report)
