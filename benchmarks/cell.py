@@ -155,7 +155,10 @@ def run_ours(
         views = configured(request["preset"], request["settings"], data).views
         detector, metrics = rechosen(dataset, run, request, {"views": views} | otherwise)
     if again:
-        own = learned_again(run, dataset, again, request["minutes"], asked.overwrite)
+        if asked.rescore:
+            own = json.loads((again / "metrics.json").read_text())
+        else:
+            own = learned_again(run, dataset, again, request["minutes"], asked.overwrite)
         metrics = own | {"selection": metrics["selection"]}
         chosen, detector, run = detector, Detector.load(again), again
         detector.classes, detector.config = chosen.classes, chosen.config

@@ -116,6 +116,12 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
         assert (refit["reading"], refit["training"]["f1"]) == (written["reading"], written["training"]["f1"])
         learned = json.loads((runs / "synthetic-code-refit" / "metrics.json").read_text())
         assert len(learned["train_images"]) == written["train_images"]
+        assert refit["scores"]["threshold"] == written["scores"]["threshold"]
+        with monkeypatch.context() as patched:
+            patched.setattr("pointsense.learning.fit.refit", train)
+            assert real_data.main(["--smoke", "--method", "code-refit", *arguments[3:], "--rescore"]) == 0
+        again = json.loads((out / "synthetic-code-refit.json").read_text())
+        assert (again["scores"], again["training"]) == (refit["scores"], refit["training"])
     path.unlink()
     assert real_data.main([*arguments, "--minutes", "7"]) == 2
     assert "holds a training with other settings; give --overwrite" in capsys.readouterr().err

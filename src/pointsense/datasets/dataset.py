@@ -146,7 +146,7 @@ class Dataset:
 
 
 @dataclass
-class Reading:
+class DatasetReading:
     """A data set as far as it could be read: with what is wrong (`problems`) and what is odd (`notes`)."""
 
     dataset: Dataset

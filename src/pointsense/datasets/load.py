@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pointsense.datasets import folder, spotiflow
-from pointsense.datasets.dataset import LOOK_ALIKE, SPLITS, Dataset, Reading, Sample
+from pointsense.datasets.dataset import LOOK_ALIKE, SPLITS, Dataset, DatasetReading, Sample
 from pointsense.datasets.folder import image_name, unknown_images
 from pointsense.datasets.official import named, read_official
 from pointsense.datasets.official.source import without_doubles
@@ -59,7 +59,7 @@ def load_dataset(
 
 def read_dataset(
     path: Path | str, *, split_file: Path | str | None = None, val_fold: int | None = None
-) -> Reading:
+) -> DatasetReading:
     """`load_dataset`, but collecting problems instead of stopping at the first.
 
     Raises
@@ -74,7 +74,9 @@ def read_dataset(
         return _set_look_alikes_apart(reading)
     root = Path(path)
     samples, problems = _layout(root)(root)
-    reading = Reading(Dataset(root, tuple(sorted(samples, key=lambda sample: sample.name)), {}), problems)
+    reading = DatasetReading(
+        Dataset(root, tuple(sorted(samples, key=lambda sample: sample.name)), {}), problems
+    )
     if split_file is not None or val_fold is not None or (root / "split.csv").exists():
         _read_split(reading, root / "split.csv" if split_file is None else Path(split_file), val_fold)
     if (root / "groups.csv").exists():
@@ -96,7 +98,7 @@ def _layout(root: Path) -> Callable[[Path], tuple[list[Sample], list[str]]]:
     raise DataError(f"{root} is no data set: {expected}, found {listed}")
 
 
-def _read_split(reading: Reading, path: Path, val_fold: int | None) -> None:
+def _read_split(reading: DatasetReading, path: Path, val_fold: int | None) -> None:
     try:
         table = read_table(path, ("image",))
         splits = _splits(reading, table, val_fold)
@@ -111,7 +113,7 @@ def _read_split(reading: Reading, path: Path, val_fold: int | None) -> None:
     _replace_samples(reading, lambda sample: replace(sample, split=splits.get(sample.name, "")))
 
 
-def _splits(reading: Reading, table: Table, val_fold: int | None) -> dict[str, str]:
+def _splits(reading: DatasetReading, table: Table, val_fold: int | None) -> dict[str, str]:
     """The split of each image that the table lists."""
     path = table.path
     if val_fold is not None and "fold" not in table.columns:
@@ -140,7 +142,7 @@ def _folds(table: Table) -> str:
     return ", ".join(sorted({row.text("fold") for row in table.rows} - {""}))
 
 
-def _read_groups(reading: Reading, path: Path) -> None:
+def _read_groups(reading: DatasetReading, path: Path) -> None:
     try:
         groups = _by_image(reading, read_table(path, ("image", "group")), lambda row: row.text("group"))
     except DataError as error:
@@ -153,7 +155,7 @@ def _read_groups(reading: Reading, path: Path) -> None:
     _replace_samples(reading, lambda sample: replace(sample, group=groups.get(sample.name) or sample.name))
 
 
-def _by_image(reading: Reading, table: Table, value: Callable[[Row], str]) -> dict[str, str]:
+def _by_image(reading: DatasetReading, table: Table, value: Callable[[Row], str]) -> dict[str, str]:
     """`value` of the row of each image; contradictions are problems, images that are not there a note."""
     names = {sample.name for sample in reading.dataset.samples}
     values: dict[str, str] = {}
@@ -179,7 +181,7 @@ def _by_image(reading: Reading, table: Table, value: Callable[[Row], str]) -> di
     return values
 
 
-def _set_look_alikes_apart(reading: Reading) -> Reading:
+def _set_look_alikes_apart(reading: DatasetReading) -> DatasetReading:
     _keep_each_once(reading)
     _replace_samples(reading, Sample.with_look_alikes_apart)
     radii = {name: px for name, px in reading.dataset.radius_px.items() if name != LOOK_ALIKE}
@@ -187,7 +189,7 @@ def _set_look_alikes_apart(reading: Reading) -> Reading:
     return reading
 
 
-def _keep_each_once(reading: Reading) -> None:
+def _keep_each_once(reading: DatasetReading) -> None:
     """Leave out points that are there already, in the same image and of the same class: no two objects lie so."""
     kept = {s.name: without_doubles(s.points, s.classes) for s in reading.dataset.samples}
     twice = {s.name: len(s.points) - len(kept[s.name][0]) for s in reading.dataset.samples}
@@ -200,12 +202,12 @@ def _keep_each_once(reading: Reading) -> None:
     _replace_samples(reading, lambda s: replace(s, points=kept[s.name][0], classes=kept[s.name][1]))
 
 
-def _replace_samples(reading: Reading, change: Callable[[Sample], Sample]) -> None:
+def _replace_samples(reading: DatasetReading, change: Callable[[Sample], Sample]) -> None:
     samples = tuple(change(sample) for sample in reading.dataset.samples)
     reading.dataset = replace(reading.dataset, samples=samples)
 
 
-def _read_scale(reading: Reading, path: Path) -> None:
+def _read_scale(reading: DatasetReading, path: Path) -> None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):

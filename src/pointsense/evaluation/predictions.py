@@ -74,7 +74,7 @@ def classes_of(dataset: Dataset, of_model: Sequence[str], given: Sequence[str]) 
     return common if max(len(known), len(of_model)) > 1 and common else [""]
 
 
-Found = dict[str, Detections | None]
+FoundByImage = dict[str, Detections | None]
 """Detections by the name of their image; None where there are none to be had."""
 
 
@@ -85,7 +85,7 @@ def found_by_model(
     threshold: Mapping[str, float] | None = None,
     diameter: float | Literal["auto"] | None = None,
     tile: int = 1024,
-) -> Found:
+) -> FoundByImage:
     """A detector's points on the samples' images, see `Detector.predict`; every image must be readable, or the score
     would flatter.
 
@@ -94,7 +94,7 @@ def found_by_model(
     DataError
         For an image that cannot be read or used by the model, or a point outside its image.
     """
-    found: Found = {}
+    found: FoundByImage = {}
     for sample in samples:
         image = read_image(sample.path)
         check_points_inside(sample, image.shape)
@@ -104,14 +104,14 @@ def found_by_model(
     return found
 
 
-def above(found: Found, threshold: Mapping[str, float]) -> Found:
+def above(found: FoundByImage, threshold: Mapping[str, float]) -> FoundByImage:
     """The detections that reach the threshold of their class, see `Detections.above`; all where there is none."""
     if not threshold:
         return found
     return {name: one if one is None else one.above(threshold) for name, one in found.items()}
 
 
-def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> Found:
+def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> FoundByImage:
     """The points of one CSV an image, as `pointsense predict` writes them.
 
     The CSV of `images/sub/a.png` is `sub/a.csv`, or `images/sub/a.csv` where the whole set was predicted at
@@ -127,7 +127,7 @@ def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> Found:
         raise DataError(
             f"{folder} is not a folder; expected the one that pointsense predict wrote its CSVs to"
         )
-    found: Found = {}
+    found: FoundByImage = {}
     for sample in samples:
         path = _table_of(sample, folder)
         found[sample.name] = None if path is None else Detections.read_csv(path)
@@ -146,13 +146,13 @@ def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> Found:
     return found
 
 
-def have_scores(found: Found) -> bool:
+def have_scores(found: FoundByImage) -> bool:
     """Whether detections, if there are any, have scores that differ from the 1 of those without."""
     scores = [one.scores for one in found.values() if one is not None and len(one)]
     return not scores or any((part != 1).any() for part in scores)
 
 
-def class_names_of(found: Found) -> list[str]:
+def class_names_of(found: FoundByImage) -> list[str]:
     """The classes that occur among detections, sorted; without the empty one."""
     names = {str(name) for one in found.values() if one is not None for name in set(one.classes)}
     return sorted(names - {""})
@@ -167,7 +167,7 @@ def class_to_count(name: str, known: Sequence[str], dataset: Dataset) -> str:
     return "" if len(known) == 1 and known[0] not in dataset.class_names else name
 
 
-def cases_of(samples: Iterable[Sample], found: Found, class_name: str = "") -> list[Case]:
+def cases_of(samples: Iterable[Sample], found: FoundByImage, class_name: str = "") -> list[Case]:
     """The samples with what was found on them, to be scored.
 
     Of a `class_name`, detections of other classes are left out; those without a class count.

@@ -11,7 +11,7 @@ from pointsense.datasets import Dataset, Sample
 from pointsense.errors import UsageError
 from pointsense.evaluation.comparison import PairedDifference, paired_bootstrap
 from pointsense.evaluation.predictions import (
-    Found,
+    FoundByImage,
     above,
     cases_of,
     class_names_of,
@@ -44,7 +44,7 @@ class Source(Protocol):
     thresholds: Mapping[str, float]
     radii: dict[str, float]
 
-    def candidates(self, samples: Sequence[Sample]) -> Found:
+    def candidates(self, samples: Sequence[Sample]) -> FoundByImage:
         """All that it finds on the samples' images, below the thresholds, too."""
         ...
 
@@ -82,7 +82,7 @@ class ModelSource:
             zoom = detector.zoom_of(diameter)
             self.radii = {kind.name: kind.radius / zoom for kind in detector.classes}
 
-    def candidates(self, samples: Sequence[Sample]) -> Found:
+    def candidates(self, samples: Sequence[Sample]) -> FoundByImage:
         return found_by_model(
             samples, self.detector, threshold={"": 0.0}, diameter=self.diameter, tile=self.tile
         )
@@ -125,7 +125,7 @@ class FolderSource:
                 f"--threshold names the class '{strange[0]}', but the classes here are: {classes}"
             )
 
-    def candidates(self, samples: Sequence[Sample]) -> Found:
+    def candidates(self, samples: Sequence[Sample]) -> FoundByImage:
         return {sample.name: self.found[sample.name] for sample in samples}
 
     def counting(self, name: str, dataset: Dataset) -> str:
@@ -150,7 +150,7 @@ def scored(
     return parts
 
 
-def compared(dataset: Dataset, split: str, part: Part, other: Found) -> PairedDifference:
+def compared(dataset: Dataset, split: str, part: Part, other: FoundByImage) -> PairedDifference:
     """How much more a class that was scored has than other detections on the same images."""
     samples = samples_of(dataset.only(part.name) if part.name else dataset, split)
     theirs = cases_of(samples, other, class_to_count(part.name, class_names_of(other), dataset))

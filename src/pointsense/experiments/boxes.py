@@ -11,7 +11,7 @@ import numpy as np
 from pointsense.datasets import Dataset
 from pointsense.errors import UsageError
 from pointsense.evaluation import Case
-from pointsense.learning.course import Report
+from pointsense.learning.course import OnProgress
 from pointsense.learning.fit import FRACTION
 from pointsense.learning.selection import draw_selection
 from pointsense.model.config import Config
@@ -34,7 +34,7 @@ def detect_boxes(
     minutes: float,
     seed: int,
     device: str,
-    report: Report | None,
+    report: OnProgress | None,
 ) -> tuple[list[Case], dict[str, Any]]:
     """The `val` samples with the centres of what is detected there, and how that was learned.
 

@@ -47,7 +47,7 @@ class Progress:
     checks: int = 0
 
 
-Report = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Course:
         detector: Detector,
         selection: Selection | None,
         time_limit: float | None,
-        report: Report | None,
+        report: OnProgress | None,
     ):
         self.out, self.request, self.training = out, request, training
         self.detector, self.selection, self.report = detector, selection, report

@@ -12,7 +12,7 @@ import numpy as np
 from pointsense.datasets import Dataset, Sample
 from pointsense.errors import DataError, UsageError
 from pointsense.inference.detector import Detector
-from pointsense.learning.course import Report
+from pointsense.learning.course import OnProgress
 from pointsense.learning.plan import Before, Plan, carry_out, digest_of
 from pointsense.learning.run_folder import METRICS, read_metrics
 from pointsense.learning.selection import draw_selection
@@ -41,7 +41,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
-    report: Report | None = None,
+    report: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Train a detector on the `train` samples of a data set and write a run folder.
 
@@ -124,7 +124,7 @@ def refit(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
-    report: Report | None = None,
+    report: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Train once more as a finished run was, now on all of its images, those that it was chosen on included.
 

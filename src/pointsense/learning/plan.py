@@ -18,7 +18,7 @@ from pointsense.datasets import Dataset, Sample, too_dense
 from pointsense.errors import UsageError
 from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
-from pointsense.learning.course import Course, Progress, Report
+from pointsense.learning.course import Course, OnProgress, Progress
 from pointsense.learning.crops import fields_of, read_checked
 from pointsense.learning.mining import known_alarms, look_alikes
 from pointsense.learning.run_folder import FEATURES, clear_run, finish_run, open_run, read_metrics
@@ -92,7 +92,7 @@ def carry_out(
     device: str,
     resume: bool,
     overwrite: bool,
-    report: Report | None,
+    report: OnProgress | None,
 ) -> dict[str, Any]:
     """Train, choose and write the run folder; return what ``metrics.json`` holds. See `pointsense.train`."""
     config, before, request, names = plan.config, plan.before, plan.request, plan.names

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pointsense.datasets import Sample
 from pointsense.evaluation import Case
 from pointsense.images import read_image
-from pointsense.learning.course import Report
+from pointsense.learning.course import OnProgress
 from pointsense.learning.merit import judged
 from pointsense.model.config import Config
 
@@ -62,7 +62,7 @@ class Problem:
     minutes: float
     box: float
     device: str = "auto"
-    report: Report | None = None
+    report: OnProgress | None = None
 
     @property
     def working_box(self) -> float:

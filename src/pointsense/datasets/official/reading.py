@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointsense.datasets.dataset import LOOK_ALIKE, Dataset, Reading, Sample
+from pointsense.datasets.dataset import LOOK_ALIKE, Dataset, DatasetReading, Sample
 from pointsense.datasets.official import cells, contests, generic
 from pointsense.datasets.official.pairing import Images, paired
 from pointsense.datasets.official.source import Format, Record, Source, without_doubles
@@ -90,7 +90,7 @@ def read_official(
     images: Path | str | None = None,
     scale: float = 1.0,
     um_per_px: float | None = None,
-) -> Reading:
+) -> DatasetReading:
     """Read a download, or an export, as it comes.
 
     Parameters
@@ -109,7 +109,7 @@ def read_official(
 
     Returns
     -------
-    Reading
+    DatasetReading
         With the problems that stand against using it, and notes on what was left out or changed.
 
     Raises
@@ -150,7 +150,7 @@ def read_official(
     kinds = sorted({kind for sample in samples for kind in sample.classes} - {LOOK_ALIKE} or {""})
     radii = {kind: round(radius, 3) for kind in kinds} if radius else {}
     smallest = _smallest(records, names, scale, source)
-    return Reading(Dataset(root, tuple(samples), radii, size, smallest), source.problems, source.notes)
+    return DatasetReading(Dataset(root, tuple(samples), radii, size, smallest), source.problems, source.notes)
 
 
 def _wanted(name: str) -> str:

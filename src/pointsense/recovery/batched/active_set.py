@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .support import Supports, System
+from .support import BatchState, System
 
 REPAIRS = 3  # corrections of rounding in a row
 FALL = 0.3  # of the weight on its way to lam
 LOOSE = 0.3  # violation, relative to a weight above lam, at which it falls
 
 
-def worst_violation(system: System, state: Supports, c: Tensor) -> tuple[Tensor, Tensor]:
+def worst_violation(system: System, state: BatchState, c: Tensor) -> tuple[Tensor, Tensor]:
     """By how much the conditions of optimality are missed at most, and the column that should enter: (B,) each."""
     missed = system.scratch(c)
     torch.abs(c, out=missed) if not system.positive else missed.copy_(c)
@@ -25,7 +25,7 @@ def worst_violation(system: System, state: Supports, c: Tensor) -> tuple[Tensor,
     return most - state.lam, column
 
 
-def one_round(system: System, state: Supports) -> Tensor:
+def one_round(system: System, state: BatchState) -> Tensor:
     """One change of the support of every row that is not finished; returns which rows are: (B,).
 
     A row either goes on to the minimiser on its support, or lets the column enter that misses its condition most.

@@ -15,14 +15,14 @@ from ..problem import Problem
 from ..supports import Solution, SupportsBuilder
 from .active_set import FALL, one_round
 from .homotopy import Paths, one_event
-from .support import SLOTS, Supports, System
+from .support import SLOTS, BatchState, System
 
 #: Entries of the inverses of one piece: what fits a core's cache, or a share of a device's memory.
 CACHE_ENTRIES, DEVICE_ENTRIES = 1 << 22, 1 << 27
 MOST_ROWS = 1 << 11  # of one piece in the cache
 DEEP = 0.02  # of the largest |D^T x|: smaller weights are reached by steps, which cost a round or two each
 
-State = TypeVar("State", bound=Supports)
+State = TypeVar("State", bound=BatchState)
 
 
 def solve(
@@ -46,7 +46,7 @@ def solve(
     first, size, length = _in_single(problem) if single else (problem, X, X)
     system = System(first)
     rows = torch.arange(B, device=X.device).split(_rows(X, slots))
-    pieces: list[Supports]
+    pieces: list[BatchState]
     if path:
         paths = [Paths.begin(first, r, slots) for r in rows]
         pieces = [p.supports() for p in _finish(paths, partial(one_event, system), max_changes)]
@@ -100,13 +100,13 @@ def _finish(pieces: Sequence[State], step: Callable[[State], Tensor], max_change
     return [f for f in finished if len(f)]
 
 
-def _merged(pieces: list[Supports]) -> list[Supports]:
+def _merged(pieces: list[BatchState]) -> list[BatchState]:
     """Fewer pieces, of as many rows as belong in one."""
-    out: list[Supports] = []
+    out: list[BatchState] = []
     for piece in sorted(pieces, key=lambda p: p.members.shape[1]):
         if out and len(out[-1]) + len(piece) <= _rows(piece.X, piece.members.shape[1]):
             out[-1].grow(piece.members.shape[1])
-            out[-1] = Supports(
+            out[-1] = BatchState(
                 *(torch.cat(pair) for pair in zip(out[-1].tensors(), piece.tensors(), strict=True))
             )
         else:
@@ -132,7 +132,7 @@ def _in_single(problem: Problem) -> tuple[Problem, Tensor, Tensor]:
     return single.map(Tensor.float), size, length
 
 
-def _in_double(state: Supports, problem: Problem, unit: Tensor, length: Tensor) -> Supports:
+def _in_double(state: BatchState, problem: Problem, unit: Tensor, length: Tensor) -> BatchState:
     """The state of a float32 problem for the float64 one; its codes are in units of `unit`."""
     X = problem.X[state.rows]
     c = X @ problem.D
@@ -159,9 +159,9 @@ def _rows(X: Tensor, slots: int) -> int:
     return max(1, DEVICE_ENTRIES // slots**2)
 
 
-def _begin(system: System, problem: Problem, rows: Tensor, slots: int) -> Supports:
+def _begin(system: System, problem: Problem, rows: Tensor, slots: int) -> BatchState:
     """Empty supports, or those of the start without columns that depend on others."""
-    state = Supports.empty(problem, rows, slots)
+    state = BatchState.empty(problem, rows, slots)
     if problem.start is None:
         deep = state.lam < DEEP * state.top
         state.lam = torch.where(deep, FALL * state.top, state.lam)

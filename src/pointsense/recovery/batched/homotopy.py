@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ..problem import Problem
-from .support import Supports, System
+from .support import BatchState, System
 
 TIE = 1e-13  # fall of the weight, relative to the largest |D^T x|, that counts as none
 TIES = 8  # such events in a row, after which the path is left
 
 
 @dataclass
-class Paths(Supports):
+class Paths(BatchState):
     """Supports on their way down the path; here c goes along.
 
     Attributes
@@ -33,13 +33,13 @@ class Paths(Supports):
 
     @classmethod
     def begin(cls, problem: Problem, rows: Tensor, K: int) -> Paths:
-        base = Supports.empty(problem, rows, K)
+        base = BatchState.empty(problem, rows, K)
         level, joining = (base.c if problem.positive else base.c.abs()).max(-1)
         return cls(**vars(base), level=level.clamp_min(0), joining=joining, ties=torch.zeros_like(joining))
 
-    def supports(self) -> Supports:
+    def supports(self) -> BatchState:
         """Without the path."""
-        return Supports(*(getattr(self, name) for name in Supports.__dataclass_fields__))
+        return BatchState(*(getattr(self, name) for name in BatchState.__dataclass_fields__))
 
 
 def one_event(system: System, path: Paths) -> Tensor:

@@ -51,7 +51,7 @@ class System:
 
 
 @dataclass
-class Supports:
+class BatchState:
     """B rows with K slots each; an empty slot has zeros in M and signs, and column 0.
 
     Attributes
@@ -94,7 +94,7 @@ class Supports:
     c: Tensor
 
     @classmethod
-    def empty(cls, problem: Problem, rows: Tensor, K: int) -> Supports:
+    def empty(cls, problem: Problem, rows: Tensor, K: int) -> BatchState:
         """Empty supports, one of K slots for each of the right-hand sides `rows`."""
         X, B, n = problem.X[rows], len(rows), problem.D.shape[1]
         flags = torch.zeros(B, n, dtype=torch.bool, device=X.device)
