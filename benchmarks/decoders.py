@@ -45,7 +45,7 @@ def compare_decoders(
     scores = {}
     decoders: tuple[Decoder, ...] = ("codes", "maxima")
     for decoder in decoders:
-        chosen = part.choose(detector, decoder=decoder)[0]
+        chosen = part.chosen(detector, decoder)[0]
         cases = []
         for sample, image, one in zip(dataset.val, images, maps, strict=True):
             found = detector.decode_maps(one, 0, decoder, chosen.reading)

@@ -68,6 +68,7 @@ def best_threshold(
     *,
     protocol: str = "one-to-one",
     tolerance: float = TOLERANCE,
+    counting: bool = True,
 ) -> ThresholdChoice:
     """Return the middle of the widest range of thresholds whose pooled F1 is near the best.
 
@@ -90,6 +91,8 @@ def best_threshold(
         See `pointsense.evaluation.match.match`.
     tolerance : float
         How far from the best an F1 is near it; with few points, where one error moves F1 by more, a larger one.
+    counting : bool
+        Whether the threshold moves for the count; else it is the middle.
 
     Raises
     ------
@@ -129,8 +132,8 @@ def best_threshold(
     if chosen.f1 < best - tolerance:  # a dip between two candidates
         near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - tolerance]
         chosen = min(near, key=lambda point: abs(point.threshold - chosen.threshold))
-    middle = chosen
-    for threshold in _towards_the_count(middle.threshold, scores, [len(case.truth) for case in cases]):
+    middle, points = chosen, [len(case.truth) for case in cases]
+    for threshold in _towards_the_count(middle.threshold, scores, points) if counting else ():
         point = at(threshold)
         if abs(point.f1 - middle.f1) > min(tolerance, TOLERANCE) or point.f1 < best - tolerance:
             break

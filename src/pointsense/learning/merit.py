@@ -41,11 +41,20 @@ def judged(cases: Sequence[Case], radius: float, protocol: str = "one-to-one") -
     """The threshold of near-best F1 of cases with scored candidates, and their merit at it.
 
     F1 is the merit, less a little for a wrong number of points in all. The fewer the points, the more counts the
-    average precision, which is less jagged.
+    average precision, which is less jagged. The threshold does not move for the count, so that how far it can does not
+    choose among readings; see `settled`.
     """
     points = sum(len(case.truth) for case in cases)
-    threshold = best_threshold(cases, radius, protocol=protocol, tolerance=tolerance_of(points))
+    threshold = best_threshold(
+        cases, radius, protocol=protocol, tolerance=tolerance_of(points), counting=False
+    )
     share = min(0.5, FEW_POINTS * standard_error(points))
     merit = (1 - share) * threshold.f1 + share * threshold.average_precision
     surplus = sum(len(case.above(threshold.threshold)) for case in cases) - points
     return Judgement(threshold, merit - MISCOUNT * min(1.0, abs(surplus) / max(1, points)))
+
+
+def settled(cases: Sequence[Case], radius: float, protocol: str = "one-to-one") -> ThresholdChoice:
+    """The threshold to keep for detections that were chosen: it counts right where that costs nothing."""
+    points = sum(len(case.truth) for case in cases)
+    return best_threshold(cases, radius, protocol=protocol, tolerance=tolerance_of(points))

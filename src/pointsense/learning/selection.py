@@ -16,7 +16,7 @@ from pointsense.errors import DataError
 from pointsense.evaluation.cases import Case
 from pointsense.inference.decode import Decoder, Found
 from pointsense.inference.detector import Detector, TileMap
-from pointsense.learning.merit import Judgement, judged, standard_error, tolerance_of
+from pointsense.learning.merit import Judgement, judged, settled, standard_error, tolerance_of
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.network import ProjectionNetwork
 from pointsense.points import Detections
@@ -108,9 +108,13 @@ def draw_selection(
 
 @dataclass(frozen=True)
 class Choice(Judgement):
-    """What the selection part chose for a class: a reading, with the threshold and the merit that it has there."""
+    """What the selection part chose for a class: a reading, with the threshold and the merit that it has there.
+
+    `cases` are the images with their candidates.
+    """
 
     reading: Reading
+    cases: Sequence[Case] = ()
 
     def applied_to(self, kind: PointClass) -> PointClass:
         """The class with the chosen reading and threshold."""
@@ -162,7 +166,7 @@ class Selection:
             for sample, truth, one in zip(self.samples, self.truth[k], found, strict=True)
         ]
         judgement = judged(cases, self.classes[k].radius)
-        return Choice(judgement.threshold, judgement.merit, reading)
+        return Choice(judgement.threshold, judgement.merit, reading, cases)
 
     def choose(
         self, detector: Detector, blurs: Sequence[float] = BLURS, decoder: Decoder = "full"
@@ -197,9 +201,16 @@ class Selection:
             return best
         return [self._after_look(detector, maps, k, one.reading, decoder) for k, one in enumerate(best)]
 
+    def chosen(self, detector: Detector, decoder: Decoder = "full") -> list[Choice]:
+        """`choose`, with the thresholds to keep."""
+        return [
+            replace(choice, threshold=settled(choice.cases, kind.radius))
+            for choice, kind in zip(self.choose(detector, decoder=decoder), self.classes, strict=True)
+        ]
+
     def settle(self, detector: Detector) -> list[Choice]:
         """Choose, and give each class of the detector its reading and threshold."""
-        chosen = self.choose(detector)
+        chosen = self.chosen(detector)
         detector.classes = tuple(
             one.applied_to(kind) for one, kind in zip(chosen, detector.classes, strict=True)
         )

@@ -15,7 +15,7 @@ from pointsense.datasets import Sample
 from pointsense.evaluation import Case
 from pointsense.images import read_image
 from pointsense.learning.course import OnProgress
-from pointsense.learning.merit import judged
+from pointsense.learning.merit import judged, settled
 from pointsense.model.config import Config
 
 Image = npt.NDArray[Any]
@@ -170,7 +170,7 @@ class Judged:
 
 def judge(seen: Candidates, select: Sequence[Sample], radius: float, protocol: str) -> Judged:
     """What is found at the threshold that our own models' rule chooses on the selection part."""
-    choice = judged(as_cases(select, seen.selected), radius, protocol).threshold
+    choice = settled(as_cases(select, seen.selected), radius, protocol)
     sure = [
         (points[scores >= choice.threshold], scores[scores >= choice.threshold])
         for points, scores in seen.found
