@@ -166,7 +166,7 @@ def fit(problem: Problem) -> Trained:
         return F.mse_loss(network(crops), densities(points, crops.shape[-1], sigma))
 
     def chosen(network: nn.Module, distances: Sequence[float]) -> tuple[float, float]:
-        """The best F1 on the selection part, and the distance of maxima (in widths) that gives it."""
+        """The best merit on the selection part, and the distance of maxima (in widths) that gives it."""
         finder = FcrnFinder(frame, network, sigma, config.views, 0)
         maps = [finder.map(frame.prepare(image)) for image in selected]
 

@@ -89,6 +89,13 @@ class Detections:
     ) -> Detections:
         """Detections at `points`, (K, 2) yx; what is not given is score 1, class "", 1 vote, spread 0.
 
+        `scores`, `votes` and `spread` are (K,); `classes` are (K,), or one name for all.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, or a number is not finite.
+
         >>> len(Detections.of([(1.5, 2.0), (7.0, 3.0)]))
         2
         """
@@ -127,7 +134,10 @@ class Detections:
         )
 
     def above(self, threshold: float | Mapping[str, float]) -> Detections:
-        """The detections whose score is at least `threshold`, or that of their class; "" stands for other classes."""
+        """The detections whose score is at least `threshold`, or that of their class.
+
+        Of a mapping "" stands for the classes that it does not name; without it, all of these are kept.
+        """
         if isinstance(threshold, Mapping):
             others = threshold.get("", -np.inf)
             return self.select(self.scores >= [threshold.get(str(name), others) for name in self.classes])
@@ -255,7 +265,7 @@ def _decimal(value: float) -> str:
 
 def _whole(row: Row, column: str, default: int) -> int:
     value = row.number(column, default)
-    if value != int(value):
+    if value != int(value) or abs(value) > 2**53:
         raise DataError(
             f"{row.path}, line {row.line}: {column} is '{row.text(column)}', expected a whole number"
         )

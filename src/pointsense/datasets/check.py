@@ -231,7 +231,7 @@ def _classes(dataset: Dataset) -> Iterator[str]:
     if counts[""] and len(counts) > 1:
         yield (
             f"{counts['']} of {counts.total()} points have no class: where classes are told apart they are none of "
-            "them; name theirs, or nobody's"
+            "them; name all, or none"
         )
     spellings: dict[str, list[str]] = defaultdict(list)
     for name in sorted(counts):

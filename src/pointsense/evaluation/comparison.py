@@ -37,6 +37,18 @@ def paired_bootstrap(
 ) -> PairedDifference:
     """Compare two detectors on the same images, resampling both alike.
 
+    Parameters
+    ----------
+    first, second : Report
+    bootstrap : int
+        How often images, or groups, are drawn anew; at least one.
+    seed : int
+
+    Returns
+    -------
+    PairedDifference
+        F1 of the second minus that of the first.
+
     Raises
     ------
     DataError

@@ -28,7 +28,7 @@ class Loss:
     total : Tensor
         ``l2 + alpha * l1 + count``, and what a heat map beside the code adds: what is minimised.
     l2 : Tensor
-        1/2 |x_hat - x|^2.
+        1/2 |x_hat - x|^2; where a heat map takes the code's place, its focal loss.
     l1 : Tensor
         |a_hat - a|_1; zero when alpha is.
     count : Tensor

@@ -19,7 +19,7 @@ from pointsense.errors import UsageError
 from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
 from pointsense.learning.course import Course, OnProgress, Progress
-from pointsense.learning.crops import fields_of, read_checked
+from pointsense.learning.crops import Field, fields_of, read_checked
 from pointsense.learning.mining import known_alarms, look_alikes
 from pointsense.learning.run_folder import FEATURES, clear_run, finish_run, open_run, read_metrics
 from pointsense.learning.second_look import learn_to_look
@@ -95,24 +95,12 @@ def carry_out(
     report: OnProgress | None,
 ) -> dict[str, Any]:
     """Train, choose and write the run folder; return what ``metrics.json`` holds. See `pointsense.train`."""
-    config, before, request, names = plan.config, plan.before, plan.request, plan.names
+    config, request, names = plan.config, plan.request, plan.names
     stored = open_run(out, request, resume=resume, overwrite=overwrite)
     if stored == "finished":
         return read_metrics(out)
 
-    images, selection_images = (read_checked(part) for part in (plan.fit, plan.select))
-    side = max(max(image.shape[:2]) for image in images)
-    if far := [kind for kind in plan.classes if 2 * kind.radius > side]:
-        raise UsageError(
-            f"the match radius is {far[0].radius:g} px, that of an object larger than the images ({side} px): give "
-            "--radius in px of the images"
-        )
-    contract = before.contract if before else InputContract.from_images(images, [s.points for s in plan.fit])
-    for sample, image in zip(plan.select, selection_images, strict=True):
-        contract.check(image, sample.name)
-    selection = None if before else Selection(plan.select, selection_images, plan.classes)
-    fields = fields_of(plan.fit, images, contract, config.scale, names)
-    del images
+    contract, fields, selection = _material(plan)
     fabric, precision = make_fabric(config, device)
     torch.manual_seed(plan.seed)
     network = build_network(config, contract.channels, len(names))
@@ -141,24 +129,48 @@ def carry_out(
     if config.look:
         detector.look = _second_look(course, plan.fit, names, time_limit)
     detector.final = True  # readings and thresholds are those of what will predict, in its precision
-    metrics = {
+    metrics = _metrics(course, plan, precision)
+    finish_run(out, detector, metrics, course.state.rows, plan.dataset)
+    return metrics
+
+
+def _material(plan: Plan) -> tuple[InputContract, list[Field], Selection | None]:
+    """What is learned from and chosen on: all images are opened, and seen to be what a training needs."""
+    images, selection_images = (read_checked(part) for part in (plan.fit, plan.select))
+    side = max(max(image.shape[:2]) for image in images)
+    if far := [kind for kind in plan.classes if 2 * kind.radius > side]:
+        raise UsageError(
+            f"the match radius is {far[0].radius:g} px, that of an object larger than the images ({side} px): give "
+            "--radius in px of the images"
+        )
+    if plan.before:
+        contract = plan.before.contract
+    else:
+        contract = InputContract.from_images(images, [sample.points for sample in plan.fit])
+    for sample, image in zip(plan.select, selection_images, strict=True):
+        contract.check(image, sample.name)
+    selection = None if plan.before else Selection(plan.select, selection_images, plan.classes)
+    return contract, fields_of(plan.fit, images, contract, plan.config.scale, plan.names), selection
+
+
+def _metrics(course: Course, plan: Plan, precision: str) -> dict[str, Any]:
+    """What ``metrics.json`` holds; chooses readings and thresholds where no training before has."""
+    before, detector = plan.before, course.detector
+    learned = [part for part in (detector.network, detector.look) if part is not None]
+    return {
         "selection": before.selection if before else _chosen(course),
         "before": before.run if before else None,
-        "train_images": request["fit"],
+        "train_images": course.request["fit"],
         "steps": course.state.step,
         "seconds": round(course.seconds, 1),
-        "code": code_size(network, config),
-        "parameters": sum(
-            p.numel() for part in (network, detector.look) if part is not None for p in part.parameters()
-        ),
-        "device": str(fabric.device),
+        "code": code_size(detector.network, plan.config),
+        "parameters": sum(p.numel() for part in learned for p in part.parameters()),
+        "device": str(detector.device),
         "precision": precision,
         "seed": plan.seed,
         "radius": {kind.name: kind.radius for kind in plan.classes},
-        "request": request,
+        "request": course.request,
     }
-    finish_run(out, detector, metrics, course.state.rows, plan.dataset)
-    return metrics
 
 
 def _chosen(course: Course) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def fit(problem: Problem) -> Trained:
         return torch.stack(list(network(list(crops), targets).values())).sum()
 
     def chosen(network: nn.Module, overlaps: Sequence[float]) -> tuple[float, float]:
-        """The best F1 on the selection part, and the overlap that gives it."""
+        """The best merit on the selection part, and the overlap that gives it."""
         finder = BoxFinder(frame, network, box, 0)
         boxes = [finder.boxes(image) for image in prepared]
 
