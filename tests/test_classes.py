@@ -18,9 +18,10 @@ from pointsense.evaluation.predictions import (
     classes_of,
     found_by_model,
 )
-from pointsense.images import InputContract
+from pointsense.images import InputContract, read_image
 from pointsense.inference.bundled import bundled_models, find_model
 from pointsense.inference.detector import Detector
+from pointsense.inference.explain import explain
 from pointsense.inference.scaling import resized, to_working
 from pointsense.learning.crops import Crops, Field
 from pointsense.learning.fit import train
@@ -69,6 +70,24 @@ def run(data, tmp_path_factory):
     config = override(preset("pointsense"), SETTINGS | {"diameter": 6.0})
     train(load_dataset(data), out, config, radius=RADII, device="cpu")
     return out
+
+
+def test_what_the_axes_see_is_of_the_class_and_the_size(run, data):
+    detector = Detector.load(run, device="cpu", precision="32-true")
+    sample = load_dataset(data).val[0]
+    image = read_image(sample.path)
+    large = np.kron(image[:, :, 0], np.ones((2, 2), np.uint8))  # objects of twice the size
+    for k, name in enumerate(RADII):
+        truth = sample.points[np.array(sample.classes) == name]
+        found = detector.predict(image)
+        own = found.points[found.classes == name]
+        for pixels, zoom in ((image, 1.0), (large, 0.5)):
+            to_pixels = lambda points, zoom=zoom: (points + 0.5) / zoom - 0.5  # noqa: E731
+            view = explain(detector, pixels, to_pixels(truth), k=k, zoom=zoom)
+            corner = np.array(view["box"][:2])
+            assert len(view["points"])
+            for point in view["points"] + corner:
+                assert np.hypot(*(to_pixels(own) - point).T).min() < 3 / zoom
 
 
 def test_classes_are_told_apart(run, data):

@@ -128,6 +128,10 @@ def test_wrong_usage(cli, wrong):
             "error: not enough memory; take smaller images",
         ),
         (torch.OutOfMemoryError("CUDA out of memory."), "error: not enough memory; take smaller images"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+            "error: not enough memory; take smaller images",
+        ),
     ],
 )
 def test_what_the_machine_lacks_is_one_sentence(one_error, monkeypatch, error, sentence):

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 
 from conftest import TINY
 from pointsense.datasets import load_dataset
-from pointsense.errors import UsageError
+from pointsense.errors import DataError, UsageError
 from pointsense.images import read_image
 from pointsense.inference import detector as detector_module
 from pointsense.inference.detector import Detector
@@ -124,6 +124,13 @@ def test_a_model_keeps_its_second_look(cells, tmp_path, monkeypatch):
     detector.save(tmp_path / "b")
     again = Detector.load(tmp_path / "b", device="cpu", precision="32-true").predict(image, threshold=0.0)
     np.testing.assert_array_equal(again.scores, found.scores)
+
+
+def test_a_loss_that_is_not_finite_ends_in_a_sentence():
+    first, alarms = field(0)
+    broken = replace(first, image=torch.full_like(first.image, float("nan")))
+    with pytest.raises(DataError, match=r"the loss of the second look became nan at step 1; lower"):
+        learn_to_look(FABRIC, [broken], alarms, CONFIG, seed=0)
 
 
 @pytest.mark.parametrize(
