@@ -76,7 +76,7 @@ def claim_folder(path: Path | str, *, overwrite: bool) -> Path:
         raise UsageError(f"{path} is a file, expected a folder to write to; give another --out")
     there = next(one for one in (path, *path.absolute().parents) if one.exists())
     if not os.access(there, os.W_OK):
-        raise UsageError(f"nothing may be written to {there}; give another --out, or change its permissions")
+        raise UsageError(f"nothing may be written to {there}; give another folder, or change its permissions")
     if not overwrite and path.is_dir() and any(path.iterdir()):
         raise UsageError(
             f"the folder {path} is not empty; give another --out, or --overwrite to replace what is in it"

@@ -154,11 +154,13 @@ def evaluate(
     from pointsense.evaluation.challenges import resolve
     from pointsense.evaluation.sources import FolderSource, ModelSource, compared, scored
     from pointsense.inference.folder import parse_diameter
-    from pointsense.writing import write_json
+    from pointsense.writing import claim_folder, write_json
 
     for option, file, suffixes in (("--report", page, (".html", ".htm")), ("--json", json_file, (".json",))):
         if file is not None and file.suffix.lower() not in suffixes:
             raise UsageError(f"{option} is {file}, expected the name of a {suffixes[0]} file")
+        if file is not None:
+            claim_folder(file.parent, overwrite=True)
     for option, value in (("--diameter", diameter), ("--views", views), ("--precision", precision)):
         if value is not None and model is None:
             raise UsageError(f"{option} is for --model: points already found are scored as they are")

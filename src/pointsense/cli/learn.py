@@ -27,7 +27,7 @@ from pointsense.cli.options import (
     ValFold,
     Weights,
 )
-from pointsense.cli.words import fail, listed
+from pointsense.cli.words import fail, listed, say
 
 
 def train(
@@ -72,6 +72,7 @@ def train(
 
     from pointsense.learning import fit
 
+    _say_if_new(out, resume)
     with _shown(device, out, _learned_from(dataset.train[:max_train_images], radii)) as report:
         metrics = fit.train(
             dataset,
@@ -116,6 +117,7 @@ def refit(
     from pointsense.learning import fit
 
     dataset = load_dataset(data)
+    _say_if_new(out, resume)
     with _shown(device, out, f"once more after {model}, with the images that it chose on") as report:
         metrics = fit.refit(
             model,
@@ -219,6 +221,11 @@ def _shown(device: str, out: Path, about: str) -> Iterator[Any]:
             yield report
     except KeyboardInterrupt:
         fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
+
+
+def _say_if_new(out: Path, resume: bool) -> None:
+    if resume and not out.exists():
+        say(f"note: {out} is not there yet: the training starts at its first step")
 
 
 def _task(

@@ -58,7 +58,11 @@ def draw_history(
         for right in others:
             right.plot(selection_steps, selection_f1, "o-", color=colours.HIT, markersize=4)
             best = max(selection_f1)
-            right.set(xlabel="step", title=f"F1 on the selection images (best {best:.3f})", ylim=(0, 1.02))
+            right.set(
+                xlabel="step",
+                title=f"F1 at checks of the selection part (best {best:.3f})",
+                ylim=(0, 1.02),
+            )
         return png_bytes(figure)
 
 

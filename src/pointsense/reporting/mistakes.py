@@ -44,7 +44,9 @@ def write_mistakes(
         of = f" of {part.name}" if part.name else ""
         figures = []
         if part.threshold is not None and any(len(case.truth) for case in part.candidates):
-            curve = best_threshold(part.candidates, part.report.radius, protocol=part.report.protocol)
+            curve = best_threshold(
+                part.candidates, part.report.radius, protocol=part.report.protocol, counting=False
+            )
             own = replace(curve, threshold=part.threshold)
             figures.append(Figure(draw_threshold_curve(own), "On these images, by the threshold.", wide=True))
         table = Table(HEADER, part.report.rows(), part.report.caption())
