@@ -25,7 +25,7 @@ from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Crops, Field, cut
 from pointsense.learning.fit import refit, train
 from pointsense.learning.mining import BLUR, false_alarms, look_alikes
-from pointsense.learning.selection import USUAL, Choice, Selection, draw_selection
+from pointsense.learning.selection import USUAL, Choice, Selection, draw_selection, usual_readings
 from pointsense.learning.training import Training
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config, override, parse_settings
@@ -338,6 +338,31 @@ def test_refit_needs_a_training_that_chose(data, tmp_path):
     refit(first, dataset, tmp_path / "second", device="cpu")
     with pytest.raises(UsageError, match=r"chose on none: give the training before it, .*first"):
         refit(tmp_path / "second", dataset, tmp_path / "third", device="cpu")
+
+
+def test_atoms_may_be_wider_where_neighbours_lie_apart():
+    grid = np.stack(np.meshgrid(*[np.arange(10.0)] * 2), -1).reshape(-1, 2)
+    for spacing, width in ((1, None), (12, 0.75), (20, 1.0), (60, 2.0)):  # px, of which four make a cell
+        readings = usual_readings([spacing * grid, spacing * grid[:50]], 0.25)
+        assert [reading.blur for reading in readings] == [0.5, *[width] * (width is not None)]
+    # Of those alone in their image nothing is near; one close pair in a hundred is no matter, one in ten is.
+    assert usual_readings([grid[:1]] * 30, 0.25)[-1].blur == 2.0
+    assert usual_readings([grid[:1]] * 98 + [grid[:2]], 0.25)[-1].blur == 2.0
+    assert usual_readings([grid[:1]] * 18 + [grid[:2]], 0.25) == [USUAL]
+    assert usual_readings([np.zeros((0, 2))], 0.25) == usual_readings([], 0.25) == [USUAL]
+
+
+def test_of_two_usual_widths_the_better_is_taken(detector, monkeypatch):
+    image, _ = draw_image(96, seed=5, slide=0, number=0)
+    sample = Sample("a", Path("a.png"), np.array([[10.0, 10.0], [80.0, 80.0]]), ("",) * 2, "a", "train")
+    for better in (0.5, 2.0):
+        monkeypatch.setattr(
+            Selection,
+            "_read",
+            lambda *given, best=better, **_: Choice(None, float(given[4].blur == best), given[4]),
+        )
+        chosen = Selection([sample], [image], detector.classes).choose(detector, blurs=())
+        assert chosen[0].reading.blur == better
 
 
 @pytest.mark.parametrize(
