@@ -66,7 +66,7 @@ def test_a_choice_is_made_on_other_patches():
 
 def test_the_page(monkeypatch, tmp_path):
     monkeypatch.setattr(ablations, "SEEDS", 1)
-    monkeypatch.setattr(ablations, "SETTINGS", {"steps": 2, "batch": 2, "patch": 64, "width": 8, "checks": 1})
+    monkeypatch.setattr(ablations, "SMALL", {"steps": 2, "batch": 2, "patch": 64, "width": 8, "checks": 1})
     for name, value in {
         "AXES": (1, 3), "NOISES": (0.0,), "COMPARED_NOISES": (0.0,), "WEIGHTS": (0.39,), "THRESHOLDS": (15.0,),
         "BUDGETS": (64,), "MAP_WEIGHTS": (0.03,), "MAP_THRESHOLDS": (0.5,), "MEASUREMENTS": (112,), "OBJECTS": (1,),

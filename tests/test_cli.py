@@ -574,7 +574,7 @@ def test_bad_files_are_told_and_the_others_done(cli, run, tmp_path):
 def test_every_kind_of_image_is_converted(cli, run, tmp_path, shape, dtype, suffix):
     image = draw(tmp_path / f"a{suffix}", shape, dtype)
     pixels = pointsense.read_image(image)
-    is_grey = bool((pixels == pixels[..., :1]).all())
+    is_grey = bool((pixels == pixels[..., :1]).all() and np.ptp(pixels))
     code, _, err = cli("predict", image, "-m", run, "-o", tmp_path / "out", "--overlay", "-t", 0)
     assert code == 0
     said = ["transparent pixels"] * (shape[2:] == (4,)) + [
@@ -628,11 +628,12 @@ def test_results_of_images_that_are_gone_are_replaced_too(cli, run, tmp_path):
         draw(tmp_path / "in" / name)
     out = tmp_path / "out"
     assert cli("predict", tmp_path / "in", "-m", run, "-o", out, "--overlay")[0] == 0
-    mine = write(out / "mine.csv", "y,x\n1,2\n")
+    mine, edited = write(out / "mine.csv", "y,x\n1,2\n"), write(out / "b.geojson", "mine, too")
     (tmp_path / "in" / "b.png").unlink()
     assert cli("predict", tmp_path / "in", "-m", run, "-o", out, "--overwrite", "--format", "geojson")[0] == 0
     left = {path.name for path in out.iterdir()}
-    assert left == {"a.geojson", "mine.csv", "predict.counts.csv", "predict.json"}
+    assert left == {"a.geojson", "b.geojson", "mine.csv", "predict.counts.csv", "predict.json"}
+    assert edited.read_text() == "mine, too"
     assert mine.read_text() == "y,x\n1,2\n"
 
 
@@ -652,7 +653,7 @@ def test_what_evaluate_refuses_before_it_works(one_error, cells, tmp_path):
     assert "--json is ., expected the name of a .json file" in one_error(*arguments, "--json", ".")[1]
     folder = tmp_path / "a.html"
     folder.mkdir()
-    assert "it is a folder; give the name of a file" in one_error(*arguments, "--report", folder)[1]
+    assert "which is a folder; give the name of a file" in one_error(*arguments, "--report", folder)[1]
 
 
 def test_what_train_refuses_before_it_works(one_error, cells, tmp_path):

@@ -336,15 +336,18 @@ def test_grey_and_rgb_are_converted():
 
 
 def test_grey_for_a_model_that_has_seen_colours_alone(caplog):
-    colours = InputContract.from_images([RGB])
+    blank = np.full((8, 8, 3), 255, np.uint8)
+    colours = InputContract.from_images([RGB, blank])
     assert colours.colour_alone
-    colours.apply(RGB)
+    for image in (RGB, blank):
+        colours.warn_if_grey(image, "a.png")
     assert not caplog.records
     for grey in (GREY[:, :, None], np.repeat(GREY[:, :, None], 3, axis=2)):
-        colours.apply(grey, "a.png")
+        colours.warn_if_grey(grey, "a.png")
         assert "a.png is grey, the model has seen colours alone" in caplog.records.pop().message
     assert not InputContract.from_images([RGB, GREY[:, :, None]]).colour_alone
     assert not InputContract.from_images([np.repeat(GREY[:, :, None], 3, axis=2)]).colour_alone
+    assert not InputContract.from_images([blank]).colour_alone
 
 
 def test_numbers_beyond_float32_are_refused(tmp_path):

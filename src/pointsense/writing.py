@@ -72,9 +72,9 @@ def claim_folder(path: Path | str, *, overwrite: bool) -> Path:
         it.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file, expected a folder to write to; give another --out")
     there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise UsageError(f"{there} is a file, expected a folder to write to; give another --out")
     if not os.access(there, os.W_OK):
         raise UsageError(f"nothing may be written to {there}; give another folder, or change its permissions")
     if not overwrite and path.is_dir() and any(path.iterdir()):

@@ -53,7 +53,7 @@ def predict(
     How many points each image has is written to predict.counts.csv, how they were found to predict.json.
     """
     from pointsense.inference.folder import parse_diameter, parse_formats, plan_jobs, predict_files
-    from pointsense.inference.record import Record, clear_results
+    from pointsense.inference.record import Record
 
     formats = parse_formats(format_)
     least = _thresholds(threshold)
@@ -66,8 +66,6 @@ def predict(
     detector.zoom_of(detector.known_diameter if px == "auto" else px)  # fails once, not for each image
     how = {"thresholds": detector.thresholds(least), "diameter": px, "tile": tile}
     print(f"device: {detector.device}, {detector.precision}", flush=True)
-    if overwrite:
-        clear_results(out)
     record = Record(out, detector, model, {"version": __version__, **how})
     failed = 0
     try:
@@ -156,9 +154,13 @@ def evaluate(
     from pointsense.inference.folder import parse_diameter
     from pointsense.writing import claim_folder, write_json
 
+    if (model is None) == (predictions is None):
+        raise UsageError("evaluate needs either --model RUN or --predictions DIR")
     for option, file, suffixes in (("--report", page, (".html", ".htm")), ("--json", json_file, (".json",))):
         if file is not None and file.suffix.lower() not in suffixes:
             raise UsageError(f"{option} is {file}, expected the name of a {suffixes[0]} file")
+        if file is not None and file.is_dir():
+            raise UsageError(f"{option} is {file}, which is a folder; give the name of a file")
         if file is not None:
             claim_folder(file.parent, overwrite=True)
     for option, value in (("--diameter", diameter), ("--views", views), ("--precision", precision)):
@@ -174,7 +176,7 @@ def evaluate(
     other = None if against is None else found_by.found_in_folder(samples, against)
     what = {"data": str(data), "split": split, "source": str(model or predictions), "version": __version__}
     source: ModelSource | FolderSource
-    if model is not None and predictions is None:
+    if model is not None:
         from pointsense.inference.detector import Detector
         from pointsense.learning.run_folder import warn_if_learned_from
 
@@ -183,10 +185,9 @@ def evaluate(
         what["precision"] = detector.precision
         print(f"device: {detector.device}, {detector.precision}", flush=True)
         warn_if_learned_from(model, [sample.name for sample in samples])
-    elif predictions is not None and model is None:
-        source = FolderSource(predictions, samples, least, dataset)
     else:
-        raise UsageError("evaluate needs either --model RUN or --predictions DIR")
+        assert predictions is not None
+        source = FolderSource(predictions, samples, least, dataset)
     names = found_by.classes_of(dataset, source.known, class_names or [])
     radii = radii_of_classes(dataset, names, radius or [], source.radii)
     told = {

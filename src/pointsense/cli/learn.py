@@ -89,7 +89,9 @@ def train(
             report=report,
         )
     code = metrics["code"]
-    print(f"code: {code['numbers']} numbers for {code['cells']} {code['of']} (ratio {code['ratio']:.2f})")
+    print(
+        f"code: {code['numbers']} numbers for {code['cells']} {code.get('of', 'cells')} (ratio {code['ratio']:.2f})"
+    )
     _tell(out, metrics)
 
 

@@ -98,6 +98,7 @@ def found_by_model(
     for sample in samples:
         image = read_image(sample.path)
         check_points_inside(sample, image.shape)
+        detector.contract.warn_if_grey(image, str(sample.path))
         found[sample.name] = detector.predict(
             image, threshold=threshold, diameter=diameter, tile=tile, name=str(sample.path)
         )

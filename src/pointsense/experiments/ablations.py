@@ -22,8 +22,6 @@ from pointsense.model.presets import SMALL, preset
 from pointsense.reporting.curves import draw_lines
 from pointsense.writing import replacing, write_json, write_text
 
-"""Of the default preset, for the synthetic images of 192 px."""
-
 SEEDS = 3
 
 WORDS = (

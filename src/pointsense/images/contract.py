@@ -54,7 +54,7 @@ class InputContract(BaseModel):
         where few objects are bright in a large field. They are those of the whole image, whatever its tiles; a crop of
         it may have others.
     colour_alone : bool
-        Whether all training images had colours; grey ones are then strange to the model.
+        Whether all training images but blank ones had colours; grey ones are then strange to the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -135,7 +135,8 @@ class InputContract(BaseModel):
                 f"the training images are of the types {_listed(sorted(kinds))}; expected whole numbers or "
                 "floats throughout: convert one of the two"
             )
-        colour_alone = all(s.shape[1] == 3 and not (s[:, :1] == s).all() for s in samples)
+        seen = [s for s in samples if np.ptp(s) > 0]  # blank ones are of no colour
+        colour_alone = bool(seen) and all(s.shape[1] == 3 and not (s[:, :1] == s).all() for s in seen)
         dtype: Dtype = max((kind for kind in DTYPES if kind in kinds), key=DTYPES.index)
         levels = levels or ("image" if are_unlike([_rescaled(s, dtype) for s in samples]) else "fixed")
         if dtype == "uint8":
@@ -207,6 +208,13 @@ class InputContract(BaseModel):
                 self.dtype,
             )
 
+    def warn_if_grey(self, image: Array, name: str) -> None:
+        """Say in the log where `image` (H, W, C) has no colour, nor is blank, and all of the training's had some."""
+        if self.colour_alone and (image[..., :1] == image).all() and np.ptp(image) > 0:
+            log.warning(
+                "%s is grey, the model has seen colours alone: look whether its points are right", name
+            )
+
     def _levels_of(self, image: Array) -> tuple[Array, Array]:
         """What becomes 0 and 1 in an image (H, W, C), in the numbers of `dtype`."""
         low, high = (np.array(level, np.float32) for level in (self.low, self.high))
@@ -248,10 +256,6 @@ class InputContract(BaseModel):
             See `check`.
         """
         self.check(image, name)
-        if self.colour_alone and (image[..., :1] == image).all():
-            log.warning(
-                "%s is grey, the model has seen colours alone: look whether its points are right", name
-            )
         low, high = self._levels_of(image)
         out = np.empty((self.channels, *image.shape[:2]), np.float32)
         for top in range(0, len(image), BAND):

@@ -62,7 +62,7 @@ def explain(
     sides = np.array(prepared.shape[1:])
     centre = (sides - 1) / 2 if at is None else to_working(np.asarray(at, float), scale)
     origin = np.clip(centre - REGION / 2, 0, np.maximum(sides - REGION, 0)).astype(int)
-    origin -= origin % detector.step
+    origin += -origin % detector.step
     region = prepared[:, origin[0] :, origin[1] :][:, :REGION, :REGION]
     below, right = (-side % detector.step for side in region.shape[1:])
     codes = detector.map(F.pad(region[None], (0, right, 0, below), mode="replicate")[0])[0][k]

@@ -43,14 +43,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: its detections, and the diameter of the objects where it was given or estimated; or the
-    sentence that says why there are none.
+    """What became of a job: its detections, the diameter of the objects where it was given or estimated, and the files
+    written; or the sentence that says why there are none.
     """
 
     job: Job
     detections: Detections | None
     problem: str = ""
     diameter: float | None = None
+    written: tuple[Path, ...] = ()
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -153,6 +154,7 @@ def predict_files(
             name = str(job.image)
             size = detector.estimated_diameter(image, name) if diameter == "auto" else diameter
             detections = detector.predict(image, threshold=threshold, diameter=size, tile=tile, name=name)
+            detector.contract.warn_if_grey(image, name)
             if "csv" in formats:
                 # Of another magnification the pixel size is not known.
                 detections.write_csv(job.output(".csv"), None if size else detector.um_per_px)
@@ -169,4 +171,5 @@ def predict_files(
                 job, None, f"not enough memory for {job.image}; take a smaller --tile, or cut it up"
             )
         else:
-            yield Outcome(job, detections, diameter=size)
+            suffixes = [f".{name}" for name in formats] + [OVERLAY] * (draw is not None)
+            yield Outcome(job, detections, diameter=size, written=tuple(map(job.output, suffixes)))

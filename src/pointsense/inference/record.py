@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pointsense.inference.folder import COUNTS, FORMATS, OVERLAY, Outcome
+from pointsense.inference.folder import COUNTS, Outcome
 from pointsense.writing import write_json, write_table
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
 
 RECORD = "predict.json"
-
-
-def clear_results(out: Path | str) -> None:
-    """Delete what an earlier prediction wrote to a folder, as its record says: of images that are no longer there, too.
-
-    Without a record nothing is deleted.
-    """
-    out = Path(out)
-    try:
-        images = json.loads((out / RECORD).read_text(encoding="utf-8"))["images"]
-        stems = [out / row["results"] for row in images]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    for stem in stems:
-        if out.resolve() in stem.resolve().parents:
-            for suffix in (*(f".{name}" for name in FORMATS), OVERLAY):
-                stem.with_name(stem.name + suffix).unlink(missing_ok=True)
 
 
 class Record:
@@ -49,32 +34,49 @@ class Record:
 
     def __init__(self, out: Path | str, detector: Detector, model: Path | str, settings: dict[str, Any]):
         self.out, self.detector = Path(out), detector
+        self.earlier = _read(self.out / RECORD)
         self.names = [kind.name for kind in detector.classes]
         self.about = {"model": str(model), **settings}
         self.rows: list[dict[str, Any]] = []
 
     def add(self, outcome: Outcome) -> None:
-        """Remember what became of an image, not its points."""
+        """Remember what became of an image, not its points; what was written of it before, and is not again, goes."""
         found = outcome.detections
         counts = None if found is None else {name: int((found.classes == name).sum()) for name in self.names}
+        if outcome.detections is not None:
+            for row in self.earlier:
+                if row["image"] == str(outcome.job.image):
+                    self._delete(
+                        set(row["files"])
+                        - {path.relative_to(self.out).as_posix() for path in outcome.written}
+                    )
         self.rows.append(
             {
                 "image": str(outcome.job.image),
-                "results": outcome.job.stem.relative_to(self.out).as_posix(),
+                "files": [path.relative_to(self.out).as_posix() for path in outcome.written],
                 "points": counts,
                 "diameter": outcome.diameter,
                 "problem": outcome.problem,
             }
         )
 
+    def _delete(self, files: Iterable[str]) -> None:
+        for path in (self.out / name for name in files):
+            if self.out.resolve() in path.resolve().parents:
+                with suppress(OSError):
+                    path.unlink()
+
     def write(self) -> None:
-        """Write both files, all or nothing.
+        """Write both files, all or nothing; the results of images that are no longer there go.
 
         Raises
         ------
         DataError
             If they cannot be written.
         """
+        for row in self.earlier:
+            if not Path(row["image"]).exists():
+                self._delete(row["files"])
         titles, rows = self.names if len(self.names) > 1 else ["points"], []
         for row in self.rows:
             counts = ["" if row["points"] is None else row["points"][name] for name in self.names]
@@ -92,3 +94,12 @@ class Record:
                 "images": self.rows,
             },
         )
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """What an earlier prediction says of its images, and of the files that it wrote; nothing where it says neither."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["images"]
+        return [{"image": str(row["image"]), "files": list(map(str, row["files"]))} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
