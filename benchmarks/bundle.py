@@ -44,9 +44,6 @@ TRAINING = (
 )  # fmt: skip
 """What a JSON file says of the training."""
 
-FEWEST = 5
-"""Images of a kind that are scored by themselves, at least."""
-
 SIDE = 1000
 """px: of the image whose prediction is timed."""
 
@@ -129,18 +126,23 @@ def large_image_seconds(detector: Detector, folder: Path) -> float:
     return min(seconds)
 
 
+def interval(report: dict[str, Any]) -> str:
+    """The bootstrap interval of a report's F1, in words."""
+    bounds = report["f1_interval"]
+    return f"[{bounds['low']:.3f}, {bounds['high']:.3f}]" if bounds else ""
+
+
 def card(name: str, bundle: Bundle, detector: Detector, result: dict[str, Any]) -> str:
     """README.md of a bundled model."""
     rows = "\n".join(
-        f"| {kind} | {one['radius_px']:g} | {one['threshold']:g} | {one['overall']['f1']:.3f} "
+        f"| {kind} | {one['radius_px']:g} | {one['threshold']:g} | {one['overall']['f1']:.3f} {interval(one)} "
         f"| {one['overall']['precision']:.3f} | {one['overall']['recall']:.3f} |"
         for kind, one in result["classes"].items()
     )
     kinds = "; ".join(
-        f"{kind} in {group} ({part['images']} images) {part['f1']:.3f}"
+        f"{kind} in {group} ({part['images']} image{'s' * (part['images'] > 1)}) {part['f1']:.3f}"
         for kind, one in result["classes"].items()
         for group, part in one["groups"].items()
-        if part["images"] >= FEWEST
     )
     by_kind = f"\nF1 by kind of image: {kinds}.\n" * bool(kinds)
     levels = "of each image" if detector.contract.levels == "image" else "of the training images"
@@ -157,10 +159,10 @@ def card(name: str, bundle: Bundle, detector: Detector, result: dict[str, Any]) 
 - licence of the weights: {bundle.licence}
 
 Scores on {result["val_images"]} images that were not learned from, nor readings or thresholds chosen on
-({PROTOCOL} matching, {result["date"]},
+({PROTOCOL} matching, bootstrap over groups where there are any, else images, {result["date"]},
 `python benchmarks/bundle.py {name}`):
 
-| class | radius px | threshold | F1 | precision | recall |
+| class | radius px | threshold | F1 [95%] | precision | recall |
 |---|---|---|---|---|---|
 {rows}
 {by_kind}
