@@ -194,7 +194,9 @@ def test_the_table_averages_trainings_and_shows_what_is_missing(real_data, table
     folder = written(real_data, tmp_path / "results", result(), result(f1=0.95, seed=1))
     found = tables.read_results(folder)
     page = tables.render(found)
-    line = "| vgg_cells | pointsense | 2 of 3 | 5 | 0.960 | 0.950 to 0.970 |  |  | 0.900 | 0.800 | 1.23 | 2.50 |"
+    line = (
+        "| vgg_cells | pointsense | 2 of 3 | 5 | 0.960 | 0.950 to 0.970 |  |  | 0.900 | 0.800 | 1.23 | 2.50 |"
+    )
     assert line in page
     assert "| vgg_cells | density, FCRN-A | missing |" in page
     assert "| vgg_cells | 5 | 0.960 | 0.950 | 0.940 | 0.42 |" in page
@@ -213,7 +215,10 @@ def test_the_table_compares_with_ours_and_the_heat_map_on_the_same_images(real_d
     # 40/50 against 30/50; both images drawn are b: 20/30 against 10/30; both a: no difference.
     page = tables.render(tables.read_results(folder))
     assert "| vgg_cells | pointsense | 1 of 3 | 5 | 0.970 | one |  | +0.200 [+0.000, +0.333] |" in page
-    assert "| vgg_cells | heat map, same network | 1 of 3 | 5 | 0.500 | one | -0.200 [-0.333, +0.000] |  |" in page
+    assert (
+        "| vgg_cells | heat map, same network | 1 of 3 | 5 | 0.500 | one | -0.200 [-0.333, +0.000] |  |"
+        in page
+    )
     heatmap["images"] = {"a.png": [10, 0, 0]}
     folder = written(real_data, tmp_path / "others", result(), heatmap)
     assert "[+" not in tables.render(tables.read_results(folder))

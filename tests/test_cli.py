@@ -637,6 +637,21 @@ def test_results_of_images_that_are_gone_are_replaced_too(cli, run, tmp_path):
     assert mine.read_text() == "y,x\n1,2\n"
 
 
+def test_results_of_images_that_are_elsewhere_stay(cli, run, tmp_path, monkeypatch):
+    draw(tmp_path / "first" / "in" / "a.png")
+    other = draw(tmp_path / "other" / "b.png")
+    out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path / "first")
+    assert cli("predict", "in", "-m", run, "-o", out)[0] == 0
+    monkeypatch.chdir(tmp_path)  # where there is no in/a.png
+    assert cli("predict", other, "-m", run, "-o", out, "--overwrite")[0] == 0
+    assert (out / "a.csv").exists()
+    assert cli("predict", tmp_path / "first" / "in", "-m", run, "-o", out, "--overwrite")[0] == 0
+    (tmp_path / "first").rename(tmp_path / "a drive that is away")
+    assert cli("predict", other, "-m", run, "-o", out, "--overwrite")[0] == 0
+    assert (out / "a.csv").exists()
+
+
 def test_what_evaluate_refuses_before_it_works(one_error, cells, tmp_path):
     found = tmp_path / "found"
     for sample in pointsense.load_dataset(cells).val:

@@ -43,17 +43,17 @@ class Record:
         """Remember what became of an image, not its points; what was written of it before, and is not again, goes."""
         found = outcome.detections
         counts = None if found is None else {name: int((found.classes == name).sum()) for name in self.names}
+        path = str(outcome.job.image.resolve())
+        written = [file.relative_to(self.out).as_posix() for file in outcome.written]
         if outcome.detections is not None:
             for row in self.earlier:
-                if row["image"] == str(outcome.job.image):
-                    self._delete(
-                        set(row["files"])
-                        - {path.relative_to(self.out).as_posix() for path in outcome.written}
-                    )
+                if row["path"] == path:
+                    self._delete(set(row["files"]).difference(written))
         self.rows.append(
             {
                 "image": str(outcome.job.image),
-                "files": [path.relative_to(self.out).as_posix() for path in outcome.written],
+                "path": path,
+                "files": written,
                 "points": counts,
                 "diameter": outcome.diameter,
                 "problem": outcome.problem,
@@ -67,7 +67,7 @@ class Record:
                     path.unlink()
 
     def write(self) -> None:
-        """Write both files, all or nothing; the results of images that are no longer there go.
+        """Write both files, all or nothing; the results of images that are no longer in their folder go.
 
         Raises
         ------
@@ -75,7 +75,8 @@ class Record:
             If they cannot be written.
         """
         for row in self.earlier:
-            if not Path(row["image"]).exists():
+            image = Path(row["path"])
+            if image.parent.is_dir() and not image.exists():
                 self._delete(row["files"])
         titles, rows = self.names if len(self.names) > 1 else ["points"], []
         for row in self.rows:
@@ -100,6 +101,6 @@ def _read(path: Path) -> list[dict[str, Any]]:
     """What an earlier prediction says of its images, and of the files that it wrote; nothing where it says neither."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["images"]
-        return [{"image": str(row["image"]), "files": list(map(str, row["files"]))} for row in rows]
+        return [{"path": str(row["path"]), "files": list(map(str, row["files"]))} for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         return []
