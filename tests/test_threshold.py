@@ -27,6 +27,10 @@ def test_middle_of_the_gap_between_right_and_wrong():
     assert choice.average_precision == 1
 
 
+def test_where_nothing_scores_lower_the_plateau_reaches_down_to_zero():
+    assert best_threshold([case([0.9, 0.95, 1.0], [])], 5).threshold == pytest.approx(0.45)
+
+
 def test_wide_plateau_is_preferred_to_a_narrow_peak():
     rng = np.random.default_rng(0)
     right, wrong = rng.uniform(0.8, 1.0, 1000).tolist(), rng.uniform(0.0, 0.2, 1000).tolist()

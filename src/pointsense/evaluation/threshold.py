@@ -76,7 +76,7 @@ def best_threshold(
     the count is wrong there beyond chance, as the images differ, the threshold moves towards the one that counts
     right, as far as F1 stays the same within `TOLERANCE`: with few points nowhere.
     Between neighbouring scores the kept detections are the same, so a plateau reaches down to the next lower
-    score. Without any detection the threshold is 0.
+    score, to 0 where there is none. Without any detection the threshold is 0.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def _widest_plateau(
             continue
         if start is None:
             below = int(np.searchsorted(scores, point.threshold))  # scores[:below] are lower
-            start = float(scores[below - 1]) if below else point.threshold
+            start = float(scores[below - 1]) if below else min(0.0, point.threshold)
             runs.append((start, point.threshold))
         runs[-1] = (start, point.threshold)
     return max(runs, key=lambda run: run[1] - run[0])
