@@ -158,11 +158,12 @@ def test_duplicates(good):
     copied = (good / "points.csv").read_text().splitlines()[1]
     add(good / "points.csv", copied)
     assert warnings(check(good)) == [
-        "1 point repeats another of the same image, position and class (0.png): kept once; delete the copies"
+        "1 point repeats another of the same image and position (0.png): each counts by itself, so that one of "
+        "two is always missed; delete the copies"
     ]
     add(good / "points.csv", copied)
     assert warnings(check(good))[0].startswith(
-        "2 points repeat others of the same image, position and class (0.png)"
+        "2 points repeat others of the same image and position (0.png)"
     )
 
 

@@ -106,7 +106,6 @@ def check(
     errors += [finding.message for finding in mixed if finding.level == "error"]
     warnings = [
         *reading.notes,
-        *_duplicates(dataset),
         *_swapped(looked),
         *(finding.message for finding in mixed if finding.level == "warning"),
         *_classes(dataset),
@@ -154,18 +153,6 @@ def _grey_around(image: npt.NDArray[Any], points: npt.NDArray[np.float64]) -> np
         for axis in (0, 1)
     )
     return image[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2, 3), dtype=np.float64)
-
-
-def _duplicates(dataset: Dataset) -> Iterator[str]:
-    twice = {
-        sample.name: len(sample.points) - len(np.unique(sample.points, axis=0)) for sample in dataset.samples
-    }
-    if images := [name for name, count in twice.items() if count]:
-        total = sum(twice.values())
-        yield (
-            f"{total} point{'s repeat' if total > 1 else ' repeats'} another of the same image and position "
-            f"({_some(images)}); delete the copies"
-        )
 
 
 def _swapped(looked: Sequence[Looked]) -> Iterator[str]:

@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pointsense.datasets import folder, spotiflow
 from pointsense.datasets.dataset import LOOK_ALIKE, SPLITS, Dataset, DatasetReading, Sample
 from pointsense.datasets.folder import image_name, unknown_images
 from pointsense.datasets.official import named, read_official
-from pointsense.datasets.official.source import without_doubles
 from pointsense.errors import DataError, UsageError
 from pointsense.tables import Row, Table, read_table
 
@@ -182,24 +183,24 @@ def _by_image(reading: DatasetReading, table: Table, value: Callable[[Row], str]
 
 
 def _set_look_alikes_apart(reading: DatasetReading) -> DatasetReading:
-    _keep_each_once(reading)
+    _note_doubles(reading)
     _replace_samples(reading, Sample.with_look_alikes_apart)
     radii = {name: px for name, px in reading.dataset.radius_px.items() if name != LOOK_ALIKE}
     reading.dataset = replace(reading.dataset, radius_px=radii)
     return reading
 
 
-def _keep_each_once(reading: DatasetReading) -> None:
-    """Leave out points that are there already, in the same image and of the same class: no two objects lie so."""
-    kept = {s.name: without_doubles(s.points, s.classes) for s in reading.dataset.samples}
-    twice = {s.name: len(s.points) - len(kept[s.name][0]) for s in reading.dataset.samples}
+def _note_doubles(reading: DatasetReading) -> None:
+    twice = {
+        sample.name: len(sample.points) - len(np.unique(sample.points, axis=0))
+        for sample in reading.dataset.samples
+    }
     if total := sum(twice.values()):
         listed = _some([name for name, count in twice.items() if count])
         reading.notes.append(
-            f"{total} point{'s repeat others' if total > 1 else ' repeats another'} of the same image, position and "
-            f"class ({listed}): kept once; delete the copies"
+            f"{total} point{'s repeat others' if total > 1 else ' repeats another'} of the same image and position "
+            f"({listed}): each counts by itself, so that one of two is always missed; delete the copies"
         )
-    _replace_samples(reading, lambda s: replace(s, points=kept[s.name][0], classes=kept[s.name][1]))
 
 
 def _replace_samples(reading: DatasetReading, change: Callable[[Sample], Sample]) -> None:
