@@ -37,6 +37,7 @@ from pointsense.learning.selection import Selection, draw_selection
 from pointsense.model.config import override
 from pointsense.writing import write_json, write_text
 from provenance import ROOT, hardware, versions
+from real_data_table import f1_cell
 from tasks import WEIGHTS, configured, data_folder
 
 TRAINING = (
@@ -126,16 +127,10 @@ def large_image_seconds(detector: Detector, folder: Path) -> float:
     return min(seconds)
 
 
-def interval(report: dict[str, Any]) -> str:
-    """The bootstrap interval of a report's F1, in words."""
-    bounds = report["f1_interval"]
-    return f"[{bounds['low']:.3f}, {bounds['high']:.3f}]" if bounds else ""
-
-
 def card(name: str, bundle: Bundle, detector: Detector, result: dict[str, Any]) -> str:
     """README.md of a bundled model."""
     rows = "\n".join(
-        f"| {kind} | {one['radius_px']:g} | {one['threshold']:g} | {one['overall']['f1']:.3f} {interval(one)} "
+        f"| {kind} | {one['radius_px']:g} | {one['threshold']:g} | {f1_cell(one)} "
         f"| {one['overall']['precision']:.3f} | {one['overall']['recall']:.3f} |"
         for kind, one in result["classes"].items()
     )

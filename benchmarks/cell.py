@@ -146,6 +146,7 @@ def run_ours(
     It predicts with settings `otherwise`, or is learned once more from all images, to the folder `again`.
     """
     from pointsense.inference.detector import Detector
+    from pointsense.learning.run_folder import read_metrics
 
     if not asked.rescore:
         derived = bool(otherwise or again)
@@ -156,7 +157,7 @@ def run_ours(
         detector, metrics = rechosen(dataset, run, request, {"views": views} | otherwise)
     if again:
         if asked.rescore:
-            own = json.loads((again / "metrics.json").read_text())
+            own = read_metrics(again)
         else:
             own = learned_again(run, dataset, again, request["minutes"], asked.overwrite)
         metrics = own | {"selection": metrics["selection"]}
@@ -199,11 +200,12 @@ def rechosen(
     `otherwise` are the settings of prediction that it does not take from its training.
     """
     from pointsense.inference.detector import Detector
+    from pointsense.learning.run_folder import read_metrics
     from pointsense.learning.selection import Selection
 
     if json.loads(asked_of(run).read_text()) != request:
         raise UsageError(f"{run} holds a training with other settings; --rescore scores it under its own")
-    detector, metrics = Detector.load(run), json.loads((run / "metrics.json").read_text())
+    detector, metrics = Detector.load(run), read_metrics(run)
     detector.config = override(detector.config, otherwise)
     if not detector.config.look:
         detector.look = None

@@ -36,7 +36,7 @@ def compare_decoders(
     """
     from pointsense.learning.selection import Selection
 
-    if detector.config.head != "projection" or detector.config.target != "code":
+    if not detector.has_codes:
         return {}
     chosen_on = [sample for sample in dataset.train if sample.name in set(selection)]
     part = Selection(chosen_on, [read_image(sample.path) for sample in chosen_on], detector.classes)

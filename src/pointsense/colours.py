@@ -19,8 +19,3 @@ def of_classes(names: Iterable[str], known: Iterable[str] = ()) -> dict[str, str
     """A colour for each class name: those that are `known` come first, so that it is the same in all their images."""
     ordered = dict.fromkeys([*known, *sorted(set(names))])
     return {name: CLASSES[k % len(CLASSES)] for k, name in enumerate(ordered)}
-
-
-def as_rgb(colour: str) -> list[int]:
-    """Red, green and blue (0 to 255) of '#rrggbb'."""
-    return list(bytes.fromhex(colour[1:]))

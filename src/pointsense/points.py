@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import ImageColor
 
-from pointsense.colours import as_rgb, of_classes
+from pointsense.colours import of_classes
 from pointsense.errors import DataError
 from pointsense.geojson import feature_rows
 from pointsense.tables import Row, read_table
@@ -217,7 +218,7 @@ class Detections:
         measurements = {"score": float(f"{score:.6g}"), "votes": votes, "spread": round(spread, 3)}
         properties: dict[str, Any] = {"objectType": "detection", "measurements": measurements}
         if name:
-            properties["classification"] = {"name": name, "color": as_rgb(colour)}
+            properties["classification"] = {"name": name, "color": list(ImageColor.getrgb(colour))}
         content = json.dumps([index, x, y, properties])
         return {
             "type": "Feature",

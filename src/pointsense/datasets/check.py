@@ -194,24 +194,22 @@ def _evidence_for_swap(contrasts: Sequence[npt.NDArray[np.float64]]) -> float:
 def _mixed(looked: Sequence[Looked]) -> Iterator[Finding]:
     """More than one kind of image: an error where training would refuse them."""
     learned = [image for image in looked if image.sample.split == "train"]
-    channels, trained = ({image.shape[2] for image in part} for part in (looked, learned))
+    channels, trained = (Counter(image.shape[2] for image in part) for part in (looked, learned))
     if len(channels) > 1:
-        refused = len(trained) > 1 and trained != {1, 3}
-        what = _counted(Counter(image.shape[2] for image in looked))
+        refused = len(trained) > 1 and set(trained) != {1, 3}
         remedy = "training will refuse them" if refused else "grey will be repeated to RGB"
         yield Finding(
             "error" if refused else "warning",
-            f"mixed channel counts: {what}; {remedy}: convert them to one count, or train apart",
+            f"mixed channel counts: {_counted(channels)}; {remedy}: convert them to one count, or train apart",
         )
-    dtypes, types = ({image.dtype for image in part} for part in (looked, learned))
+    dtypes, types = (Counter(image.dtype for image in part) for part in (looked, learned))
     if len(dtypes) > 1:
         refused = len(types) > 1 and "float32" in types
-        what = _counted(Counter(image.dtype for image in looked))
         remedy = "floats must lie in [0, 1]" if "float32" in dtypes else "8 bits will be stretched to 16"
         remedy = "training will refuse them" if refused else remedy
         yield Finding(
             "error" if refused else "warning",
-            f"mixed number types: {what}; {remedy}: convert them to one type",
+            f"mixed number types: {_counted(dtypes)}; {remedy}: convert them to one type",
         )
 
 

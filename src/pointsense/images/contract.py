@@ -140,22 +140,15 @@ class InputContract(BaseModel):
         dtype: Dtype = max((kind for kind in DTYPES if kind in kinds), key=DTYPES.index)
         levels = levels or ("image" if are_unlike([_rescaled(s, dtype) for s in samples]) else "fixed")
         if dtype == "uint8":
-            black, white = (0.0,) * channels, (255.0,) * channels
-            return cls(
-                channels=channels,
-                dtype="uint8",
-                low=black,
-                high=white,
-                levels=levels,
-                colour_alone=colour_alone,
-            )
+            low, high = np.zeros(channels), np.full(channels, 255.0)
+        else:
 
-        def pooled(parts: Sequence[Array]) -> Array:
-            same = [np.broadcast_to(_rescaled(part, dtype), (len(part), channels)) for part in parts]
-            return np.concatenate([np.empty((0, channels), np.float32), *same])
+            def pooled(parts: Sequence[Array]) -> Array:
+                same = [np.broadcast_to(_rescaled(part, dtype), (len(part), channels)) for part in parts]
+                return np.concatenate([np.empty((0, channels), np.float32), *same])
 
-        at_points = [pixels_at(image, p) for image, p in zip(images, points, strict=False) if len(p)]
-        low, high = common_levels(pooled(samples), pooled(at_points))
+            at_points = [pixels_at(image, p) for image, p in zip(images, points, strict=False) if len(p)]
+            low, high = common_levels(pooled(samples), pooled(at_points))
         return cls(
             channels=channels,
             dtype=dtype,
@@ -223,9 +216,8 @@ class InputContract(BaseModel):
         sample = sampled(image, np.random.default_rng(0))[None]
         black, white = own_levels(self._converted(sample), self._converted(image[::2, ::2]))
         contrast = float((high - low).max())
-        if (
-            str(image.dtype) != self.dtype
-        ):  # floats of the training may reach further than an image's full range
+        # Floats of the training may reach further than an image's full range.
+        if str(image.dtype) != self.dtype:
             contrast = min(contrast, _full_range(self.dtype))
         least = FAINTEST * contrast
         if str(image.dtype) == "uint16" and self.dtype != "uint16":

@@ -45,10 +45,8 @@ class Record:
         counts = None if found is None else {name: int((found.classes == name).sum()) for name in self.names}
         path = str(outcome.job.image.resolve())
         written = [file.relative_to(self.out).as_posix() for file in outcome.written]
-        if outcome.detections is not None:
-            for row in self.earlier:
-                if row["path"] == path:
-                    self._delete(set(row["files"]).difference(written))
+        if found is not None:
+            self._delete(set(self.earlier.get(path, ())).difference(written))
         self.rows.append(
             {
                 "image": str(outcome.job.image),
@@ -74,10 +72,10 @@ class Record:
         DataError
             If they cannot be written.
         """
-        for row in self.earlier:
-            image = Path(row["path"])
+        for path, files in self.earlier.items():
+            image = Path(path)
             if image.parent.is_dir() and not image.exists():
-                self._delete(row["files"])
+                self._delete(files)
         titles, rows = self.names if len(self.names) > 1 else ["points"], []
         for row in self.rows:
             counts = ["" if row["points"] is None else row["points"][name] for name in self.names]
@@ -97,10 +95,10 @@ class Record:
         )
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """What an earlier prediction says of its images, and of the files that it wrote; nothing where it says neither."""
+def _read(path: Path) -> dict[str, list[str]]:
+    """The files that an earlier prediction says it wrote, by the path of their image; none where it says nothing."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["images"]
-        return [{"path": str(row["path"]), "files": list(map(str, row["files"]))} for row in rows]
+        return {str(row["path"]): list(map(str, row["files"])) for row in rows}
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return {}

@@ -55,7 +55,7 @@ Finds {f"objects of the class {names}" if names else "objects"} as points (y, x)
 ## How it was made
 - preset `{config.preset}`, backbone `{config.backbone}`{f" from {config.weights}" if config.weights else ""},
   {metrics["parameters"]:,} parameters, head `{config.head}`
-- code: {size["numbers"]} numbers for {size["cells"]} {size.get("of", "cells")}
+- code: {size["numbers"]} numbers for {size["cells"]} {size["of"]}
   (ratio {size["ratio"]:.3f})
 - data: `{dataset.root.name}`, {images}
 - {metrics["steps"]} steps in {metrics["seconds"]:.0f} s on {metrics["device"]} ({metrics["precision"]}),
