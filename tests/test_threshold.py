@@ -120,6 +120,13 @@ def test_on_few_points_the_count_moves_no_threshold():
     assert choice.f1 == pytest.approx(0.625)
 
 
+def test_where_hardly_anything_is_wrong_a_few_errors_are_not_chance():
+    # Nine thresholds down, eight alarms: alike where a third is wrong in any case, not where all 50 are found.
+    right, wrong = np.linspace(0.9, 1.0, 50).tolist(), np.linspace(0.1, 0.8, 8).tolist()
+    assert best_threshold([case(right, wrong)], 5, tolerance=0.08).threshold > 0.7
+    assert best_threshold([case(right, wrong, missed=30)], 5, tolerance=0.08).threshold < 0.6
+
+
 def test_f1_is_the_one_evaluate_gives():
     rng = np.random.default_rng(1)
     cases = [case(rng.normal(1, 0.5, 40).tolist(), rng.normal(0, 0.5, 60).tolist(), missed=7)]

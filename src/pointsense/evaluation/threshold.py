@@ -20,7 +20,7 @@ TOLERANCE = 0.002
 """An F1 this near the best one counts as equal to it."""
 
 CHANCE = 2.0
-"""Standard errors, as the images differ, by which a count may be wrong on these images and right on others."""
+"""Standard errors by which a number of errors, or a count as the images differ, may be off by chance."""
 
 STEPS = 60
 """Most thresholds that are tried on the way to one that counts right."""
@@ -90,7 +90,8 @@ def best_threshold(
     protocol : str
         See `pointsense.evaluation.match.match`.
     tolerance : float
-        How far from the best an F1 is near it; with few points, where one error moves F1 by more, a larger one.
+        How far from the best an F1 is near it, at most; with few points, where one error moves F1 by more, a larger
+        one. More than `TOLERANCE` only as far as the best's own number of errors may be off by chance.
     counting : bool
         Whether the threshold moves for the count; else it is the middle.
 
@@ -126,13 +127,15 @@ def best_threshold(
     if not curve:
         nothing = at(math.inf)
         return ThresholdChoice(0.0, nothing.precision, nothing.recall, nothing.f1, 0.0, ())
-    low, high = _widest_plateau(curve, pooled, tolerance)
+    points = [len(case.truth) for case in cases]
+    peak = max(curve, key=lambda point: point.f1)
+    best, tolerance = peak.f1, min(tolerance, max(TOLERANCE, _chance(peak, sum(points))))
+    low, high = _widest_plateau(curve, pooled, best - tolerance)
     chosen = at((low + high) / 2)
-    best = max(point.f1 for point in curve)
     if chosen.f1 < best - tolerance:  # a dip between two candidates
         near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - tolerance]
         chosen = min(near, key=lambda point: abs(point.threshold - chosen.threshold))
-    middle, points = chosen, [len(case.truth) for case in cases]
+    middle = chosen
     for threshold in _towards_the_count(middle.threshold, scores, points) if counting else ():
         point = at(threshold)
         if abs(point.f1 - middle.f1) > min(tolerance, TOLERANCE) or point.f1 < best - tolerance:
@@ -141,6 +144,12 @@ def best_threshold(
     return ThresholdChoice(
         chosen.threshold, chosen.precision, chosen.recall, chosen.f1, _average_precision(curve), curve
     )
+
+
+def _chance(peak: CurvePoint, points: int) -> float:
+    """Return by how much F1 may be off by chance: `CHANCE` standard errors of the number of errors, of one at least."""
+    errors = 2 * peak.recall * points * (1 / peak.f1 - 1) if peak.f1 else points
+    return CHANCE * math.sqrt(max(1.0, errors)) / (2 * max(1, points))
 
 
 def _towards_the_count(start: float, scores: list[np.ndarray], points: list[int]) -> np.ndarray:
@@ -170,15 +179,12 @@ def _tried(scores: np.ndarray, points: int) -> np.ndarray:
     return scores[count - 1 - np.round(ranks).astype(int)] if count else scores
 
 
-def _widest_plateau(
-    curve: tuple[CurvePoint, ...], scores: np.ndarray, tolerance: float
-) -> tuple[float, float]:
-    """Return the ends of the widest run of near-best thresholds; `scores` are sorted."""
-    best = max(point.f1 for point in curve)
+def _widest_plateau(curve: tuple[CurvePoint, ...], scores: np.ndarray, least: float) -> tuple[float, float]:
+    """Return the ends of the widest run of thresholds whose F1 is `least` or more; `scores` are sorted."""
     runs: list[tuple[float, float]] = []
     start: float | None = None
     for point in curve:
-        if point.f1 < best - tolerance:
+        if point.f1 < least:
             start = None
             continue
         if start is None:
