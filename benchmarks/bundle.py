@@ -38,7 +38,7 @@ from pointsense.model.config import override
 from pointsense.writing import write_json, write_text
 from provenance import ROOT, hardware, versions
 from real_data_table import f1_cell
-from tasks import WEIGHTS, configured, data_folder
+from tasks import WEIGHTS, configured, data_folder, views_of
 
 TRAINING = (
     "train_images", "selection_f1", "preset", "parameters", "steps", "training_seconds", "seed", "settings", "trained"
@@ -202,9 +202,7 @@ def choose_again(name: str, data: Path, training: dict[str, Any]) -> dict[str, A
     """Choose views, readings and thresholds of a shipped model anew, on the selection part of its training."""
     bundle, folder = BUNDLES[name], FOLDER / name
     dataset, detector = load_dataset(data / bundle.folder), Detector.load(folder)
-    detector.config = override(
-        detector.config, {"views": configured(bundle.preset, bundle.settings, data).views}
-    )
+    detector.config = override(detector.config, views_of(configured(bundle.preset, bundle.settings, data)))
     names = [kind.name for kind in detector.classes]
     _, samples = draw_selection(dataset.train, FRACTION, training["seed"], dataset.val, names)
     images = [read_image(sample.path) for sample in samples]

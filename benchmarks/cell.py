@@ -23,7 +23,7 @@ from pointsense.model.config import override
 from pointsense.model.presets import fitted_to
 from pointsense.writing import write_json
 from provenance import hardware, versions
-from tasks import Task, configured
+from tasks import Task, configured, views_of
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
@@ -153,8 +153,8 @@ def run_ours(
         metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite and not derived)
         detector = Detector.load(run)
     if asked.rescore or otherwise:
-        views = configured(request["preset"], request["settings"], data).views
-        detector, metrics = rechosen(dataset, run, request, {"views": views} | otherwise)
+        views = views_of(configured(request["preset"], request["settings"], data))
+        detector, metrics = rechosen(dataset, run, request, views | otherwise)
     if again:
         if asked.rescore:
             own = read_metrics(again)

@@ -95,19 +95,26 @@ ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
 
 DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
 
-ABLATED = {"vgg_cells": "overlay0", "crchisto": "code", "icpr2012-fold0": "alone-look0", "dsb2018": "code"}
+SHORT: dict[str, Any] = {"steps": 2500, "view_zoom": 1.0}
+
+ABLATED = {
+    "vgg_cells": "overlay0",
+    "crchisto": "code",
+    "icpr2012-fold0": "alone-look0",
+    "dsb2018": "steps2500",
+}
 """Tasks on which single choices are measured, and the method that they change: on rare objects without a second look,
-which would hide what they do to the first, and without a heat map beside; on dense ones without crops over crops. These
-came after them."""
+which would hide what they do to the first, and without a heat map beside; on dense ones without crops over crops; on
+those of many sizes in half the steps, by views that are all as large. These came after them."""
 
 CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "margin0": ("crops learned from up to their borders", {"margin": 0}, DENSE + RARE),
     "zoom1": ("crops of one size", {"zoom": 1.0}, RARE),
     "zoom125": ("crops enlarged and shrunk by a quarter", {"zoom": 1.25}, DENSE),
-    "patch128": ("crops of 128 px, twice as many a step", {"patch": 128, "batch": 8}, SIZES),
+    "patch128": ("crops of 128 px, twice as many a step", SHORT | {"patch": 128, "batch": 8}, SIZES),
     "patch256": ("crops of 256 px, half as many a step", {"patch": 256, "batch": 4}, DENSE + RARE),
-    "patch384": ("crops of 384 px, as many a step", {"patch": 384}, SIZES),
-    "overlay": ("crops of fluorescence over one another", {"overlay": 0.3}, SIZES),
+    "patch384": ("crops of 384 px, as many a step", SHORT | {"patch": 384}, SIZES),
+    "overlay": ("crops of fluorescence over one another", SHORT | {"overlay": 0.3}, SIZES),
     "hard": ("half of the other crops around false alarms", {"hard": 0.5, "checks": 8}, DENSE + RARE),
     "hard-control": ("as many checks, no false alarms", {"checks": 8}, RARE),
     "jitter0": ("no change of colours", {"jitter": 0.0}, DENSE + RARE),
@@ -119,7 +126,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "gaussian": ("iid Gaussian sensing", {"sensing": "gaussian"}, DENSE + RARE),
     "filtered": ("filtered Gaussian sensing", {"sensing": "filtered"}, DENSE + TISSUE + RARE),
     "steps2": ("twice as many steps", {"steps": 6000}, DENSE),
-    "steps5000": ("5,000 steps, twice as many", {"steps": 5000}, SIZES),
+    "steps5000": ("5,000 steps, twice as many", SHORT | {"steps": 5000}, SIZES),
     "l1-paper": ("end-to-end L1 term, rule (8)", {"alpha": 0.05, "backward": "paper"}, DENSE + RARE),
     "l1-exact": ("end-to-end L1 term, exact rule", {"alpha": 0.05, "backward": "exact"}, DENSE + RARE),
 }
@@ -133,14 +140,28 @@ READINGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Other ways to predict with the models that the mitoses' settings train, by name."""
 
+OURS = (("code", "pointsense"), ("heatmap", "heat map"))
+"""Methods whose trainings are read in other ways, too, and what these are called."""
+
 METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap", "spots": 0.0}, seeds=3),
     "alone": Method("pointsense, no heat map beside", settings={"spots": 0.0}, seeds=3, families=PAPER),
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
+    "steps2500": Method("2,500 steps, views alike", settings=SHORT, seeds=3, families=SIZES),
+    **{
+        f"{name}-alike": Method(
+            f"{title}, all views as large",
+            settings={"view_zoom": 1.0},
+            seeds=3,
+            families=SIZES,
+            trained_as=name,
+        )
+        for name, title in OURS
+    },
     **{
         f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)
-        for name, title in (("code", "pointsense"), ("heatmap", "heat map"))
+        for name, title in OURS
         for key, (words, settings) in READINGS.items()
     },
     "code-refit": Method(

@@ -91,6 +91,7 @@ TASKS = {
         6,
         box=18,
         preset="nuclei",
+        minutes=25,
         settings=WEIGHTS,
         note="crops of one field may be in both halves",
     ),
@@ -169,6 +170,11 @@ def configured(start: str, settings: dict[str, Any], data: Path) -> Config:
             for key, value in settings.items()
         },
     )
+
+
+def views_of(config: Config) -> dict[str, Any]:
+    """The settings by which a trained model sees an image: they may be others than it was trained with."""
+    return {"views": config.views, "view_zoom": config.view_zoom}
 
 
 def select_tasks(names: Sequence[str]) -> dict[str, Task]:

@@ -1,18 +1,22 @@
 """Tiles change nothing: the same points whatever the size of their cores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pointsense.datasets.synthetic import draw_image
 from pointsense.evaluation import match
 from pointsense.inference.tiles import tiles, without_seam_doubles
+from pointsense.model.config import override
 
 
-@pytest.mark.parametrize("core", [64, 200])
-def test_points_do_not_depend_on_the_tiles(detector, core):
+@pytest.mark.parametrize(("core", "zoom"), [(64, 1.0), (200, 1.0), (64, 1.5)])
+def test_points_do_not_depend_on_the_tiles(detector, core, zoom):
     """Seen from above the noise, where the tiny model finds much that is no cell, too."""
-    image, _ = draw_image(420, seed=1, slide=0, number=0)
-    image = image[:390]
+    detector = replace(detector, config=override(detector.config, {"view_zoom": zoom}))
+    image, _ = draw_image(460, seed=1, slide=0, number=0)
+    image = image[:430]
     whole = detector.predict(image, threshold=0.3, tile=1024)
     found = detector.predict(image, threshold=0.3, tile=core)
     same = match(whole.points, found.points, 0.5).true_positives

@@ -41,12 +41,20 @@ class TileMap:
 
 
 @torch.no_grad()
-def average_mass(network: ProjectionNetwork, image: Tensor, views: int) -> Tensor:
-    """Mass maps (K, H / stride, W / stride) of an image (1, C, H, W): the mean over so many turns and flips of it."""
+def average_mass(
+    network: ProjectionNetwork, image: Tensor, views: int, zoom: float = 1.0, *, heights: bool = False
+) -> Tensor:
+    """Mass maps (K, H / stride, W / stride) of an image (C, H, W): the mean over so many turns and flips of it.
+
+    Every second one is enlarged by `zoom`, and its map brought back: mass adds up in the larger cells, which of
+    `heights`, a heat map's, hold the mean.
+    """
     total = torch.zeros((), device=image.device)
     for view in range(views):
-        seen = turned(image, view).contiguous(memory_format=torch.channels_last)
-        total = total + turned_back(network.mass(seen)[0], view)
+        larger = zoom if view % 2 else 1.0
+        seen = rescaled(turned(image, view), larger)[None].contiguous(memory_format=torch.channels_last)
+        maps = rescaled(network.mass(seen)[0], 1 / larger)
+        total = total + turned_back(maps, view) * (1.0 if heights else larger**2)
     return total / views
 
 
@@ -101,9 +109,14 @@ class MassMapper:
         return pick_precision(self.config.precision, self.device)
 
     @property
+    def alignment(self) -> int:
+        """Working px on whose multiples tiles end: what every view shows of them, the network divides evenly."""
+        return ALIGNMENT if self.config.view_zoom.is_integer() else 2 * ALIGNMENT
+
+    @property
     def step(self) -> int:
         """Working px on whose multiples tiles begin."""
-        return math.lcm(ALIGNMENT, self.config.hop * self.config.stride)
+        return math.lcm(self.alignment, self.config.hop * self.config.stride)
 
     @property
     def margin(self) -> int:
@@ -156,8 +169,9 @@ class MassMapper:
         """Mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
         network, _ = self.running
         assert isinstance(network, ProjectionNetwork)
+        views, zoom, heights = self.config.views, self.config.view_zoom, self.config.target == "heatmap"
         with autocast(self.device, self.precision):
-            return average_mass(network, image[None].to(self.device), self.config.views)
+            return average_mass(network, image.to(self.device), views, zoom, heights=heights)
 
     def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (K, L * m, I, J) and mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
@@ -170,7 +184,7 @@ class MassMapper:
         (height, width), stride = image.shape[1:], self.config.stride
         halo = self.halo if max(height, width) > core else 0  # of one tile nothing lies around
         found = []
-        for tile in tiles(height, width, core=core, halo=halo, step=self.step, fill=ALIGNMENT):
+        for tile in tiles(height, width, core=core, halo=halo, step=self.step, fill=self.alignment):
             mass = self.mass(tile.read(image))
             # No cell is centred on what the image was filled up with.
             mass[:, -(-(height - tile.box[0]) // stride) :] = 0

@@ -135,6 +135,13 @@ class Config(BaseModel):
     views: Literal[1, 2, 4, 8] = Field(
         2, description="rotations and flips averaged in prediction (projection)"
     )
+    view_zoom: float = Field(
+        1.0,
+        ge=1,
+        le=2,
+        multiple_of=0.5,
+        description="every second view shows the image so many times as large",
+    )
     checks: int = Field(8, ge=1, description="times that the selection part is scored during training")
 
     # Second look

@@ -62,15 +62,17 @@ _MITOSES: dict[str, Any] = _PRETRAINED | {
     "look": 96,
 }
 
-# Objects of many kinds and sizes, the largest many times their match radius: they need crops of twice the side.
+# Objects of many kinds and sizes, the largest many times their match radius: they need crops of twice the side, and
+# the mean of views that show them in two sizes.
 _NUCLEI: dict[str, Any] = _PRETRAINED | {
     "stride": 4,
     "patch": 256,
     "batch": 4,
-    "steps": 2500,
+    "steps": 5000,
     "learning_rate": 2e-3,
     "backbone_learning_rate": 6e-4,
     "views": 4,
+    "view_zoom": 1.5,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
