@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from pointsense.errors import DataError
 from pointsense.inference.detector import Detector
 from pointsense.learning.checkpoint import write_checkpoint
 from pointsense.learning.crops import Alarm
@@ -137,10 +136,6 @@ class Course:
     def _step(self, progress: float) -> None:
         terms = self.training.step(self.state.step, progress)
         self.state.step += 1
-        if not math.isfinite(terms["loss"]):
-            raise DataError(
-                f"the loss became {terms['loss']} at step {self.state.step}; lower learning_rate with --set"
-            )
         self.window.append(terms)
         if len(self.window) == ROW_STEPS:
             self._close_row()

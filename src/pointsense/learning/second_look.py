@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,12 +11,12 @@ import torch
 from lightning_fabric import Fabric
 from torch.nn import functional as F
 
-from pointsense.errors import DataError
 from pointsense.inference.scaling import factors, to_image
 from pointsense.inference.second_look import crop_around
 from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Field
-from pointsense.learning.training import average, keep_statistics, parameter_groups, schedule, starts_given
+from pointsense.learning.descent import Descent
+from pointsense.learning.training import parameter_groups, starts_given
 from pointsense.model.config import Config
 from pointsense.model.second_look import SecondLook
 
@@ -127,32 +126,27 @@ def learn_to_look(
     looks = Looks(fields, own, config, seed, classes)
     torch.manual_seed(seed)
     look = SecondLook(config, fields[0].image.shape[0], classes, load=True)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(look, config), lr=config.learning_rate, weight_decay=config.weight_decay
+    descent = Descent(
+        fabric,
+        look,
+        parameter_groups(look, config),
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.999),
+        memory=MEMORY,
+        steady=[look.backbone] if starts_given(config) else [],
+        name="the second look",
     )
-    averaged = copy.deepcopy(look).to(fabric.device)
-    network, optimizer = fabric.setup(look.to(memory_format=torch.channels_last), optimizer)
     begun, step = time.monotonic(), 0
     while (progress := max(step / config.look_steps, (time.monotonic() - begun) / time_limit)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * schedule(step, progress)
-        network.train()
-        if starts_given(config):
-            keep_statistics(look.backbone)
+        descent.prepare(step, progress)
         crops, labels = looks.batch(step)
-        logits = network(crops.to(fabric.device, memory_format=torch.channels_last))
+        logits = descent.network(crops.to(fabric.device, memory_format=torch.channels_last))
         loss = F.binary_cross_entropy_with_logits(logits.float(), labels.to(fabric.device))
-        if not torch.isfinite(loss):
-            raise DataError(
-                f"the loss of the second look became {loss.item()} at step {step + 1}; lower learning_rate"
-            )
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        optimizer.step()
-        average(averaged, look, MEMORY, step)
+        descent.follow(loss, step)
         step += 1
         if report:
             seconds = time.monotonic() - begun
             left = min(seconds * (config.look_steps / step - 1), time_limit - seconds)
             report(step, loss.item(), left)
-    return averaged.eval()
+    assert isinstance(descent.averaged, SecondLook)
+    return descent.averaged

@@ -1,9 +1,7 @@
-"""The network that learns, its averaged copy, and one step of the descent."""
+"""The training of our own network: its batches, its loss, and one step of the descent."""
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,11 @@ from torch import Tensor, nn
 from pointsense.inference.device import pick_device, pick_precision
 from pointsense.learning.checkpoint import optimizer_tensors, restore_optimizer
 from pointsense.learning.crops import Crops, Field
+from pointsense.learning.descent import Descent
 from pointsense.learning.frozen import FrozenFeatures
 from pointsense.learning.losses import loss
 from pointsense.model.config import Config
 from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork
-
-WARM_UP = 50
-"""Steps over which the learning rate rises."""
 
 MATRICES, THRESHOLDS = 0.3, 10.0
 """Learning rates of a learned recovery, in units of the head's: a step of Adam moves all n x n entries of a matrix
@@ -64,48 +60,54 @@ class Training:
         self.crops = Crops(fields, config, seed, classes)
         if config.freeze:
             network.backbone.requires_grad_(False)
-        self.steady = network.backbone if starts_given(config) or config.freeze else None
-        # A short memory of squared gradients: those of the first steps, before the output has the labels' scale,
-        # are forgotten after hundreds of steps, not thousands.
-        optimizer = torch.optim.AdamW(
+        self.descent = Descent(
+            fabric,
+            network,
             parameter_groups(network, config),
-            lr=config.learning_rate,
             weight_decay=config.weight_decay,
-            betas=(0.9, 0.99),
+            memory=config.ema,
+            steady=[network.backbone] if starts_given(config) or config.freeze else [],
         )
-        self.averaged = copy.deepcopy(network).to(fabric.device)
-        self.network, self.optimizer = fabric.setup(network.to(memory_format=torch.channels_last), optimizer)
         self.features: FrozenFeatures | None = None
         if isinstance(network, PatchNetwork) and FrozenFeatures.possible(config):
             self.features = FrozenFeatures(network, self.crops, fabric, cache)
 
     @property
     def bare(self) -> Network:
-        """The network without Fabric's wrapping."""
-        network = self.network.module
+        """The network that learns."""
+        network = self.descent.bare
+        assert isinstance(network, PatchNetwork | ProjectionNetwork)
+        return network
+
+    @property
+    def averaged(self) -> Network:
+        """Its running average."""
+        network = self.descent.averaged
         assert isinstance(network, PatchNetwork | ProjectionNetwork)
         return network
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Named tensors of the network, of its averaged copy, or of the optimizer."""
         if name == "optimizer":
-            return optimizer_tensors(self.optimizer)
+            return optimizer_tensors(self.descent.optimizer)
         return (self.bare if name == "network" else self.averaged).state_dict()
 
     def restore(self, parts: dict[str, dict[str, Tensor]]) -> None:
         """The inverse of `tensors`, for all three."""
         self.bare.load_state_dict(parts["network"])
         self.averaged.load_state_dict(parts["averaged"])
-        restore_optimizer(self.optimizer, parts.get("optimizer", {}))
+        restore_optimizer(self.descent.optimizer, parts.get("optimizer", {}))
 
     def step(self, step: int, progress: float) -> dict[str, float]:
-        """One descent at a share `progress` of the training; returns the terms of its loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * schedule(step, progress)
+        """One descent at a share `progress` of the training; returns the terms of its loss.
+
+        Raises
+        ------
+        DataError
+            If the loss is not finite.
+        """
+        self.descent.prepare(step, progress)
         torch.manual_seed(self.seed * 1_000_003 + step)
-        self.network.train()
-        if self.steady is not None:
-            keep_statistics(self.steady)
         if self.features is not None and isinstance(self.bare, PatchNetwork):
             known = None
             features, points = self.features.batch(step)
@@ -114,36 +116,16 @@ class Training:
         else:
             batch = self.crops.batch(step)
             images = batch.images.to(self.fabric.device, memory_format=torch.channels_last)
-            output, points = self.network(images), batch.points
+            output, points = self.descent.network(images), batch.points
             known = batch.known.to(self.fabric.device)
         terms = loss(self.bare, output, points, self.config, known)
-        self.optimizer.zero_grad()
-        self.fabric.backward(terms.total)
-        self.optimizer.step()
-        average(self.averaged, self.bare, self.config.ema, step)
+        self.descent.follow(terms.total, step)
         return {
             "loss": terms.total.item(),
             "l2": terms.l2.item(),
             "l1": terms.l1.item(),
             "count": terms.count.item(),
         }
-
-
-def keep_statistics(part: nn.Module) -> None:
-    """Let batch normalisation keep the statistics of the given weights, which a small batch would spoil."""
-    for module in part.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
-@torch.no_grad()
-def average(averaged: nn.Module, network: nn.Module, memory: float, step: int) -> None:
-    """Bring the running average of a network's weights up to date; at first it remembers less."""
-    memory = min(memory, (step + 1) / (step + 10)) if memory else 0.0
-    for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
-        mean.lerp_(value, 1 - memory)
-    for statistic, latest in zip(averaged.buffers(), network.buffers(), strict=True):
-        statistic.copy_(latest)
 
 
 def starts_given(config: Config) -> bool:
@@ -165,11 +147,6 @@ def parameter_groups(network: nn.Module, config: Config) -> list[dict[str, Any]]
             peak *= THRESHOLDS if name.endswith("theta") else MATRICES
         by_peak.setdefault(peak, []).append(parameter)
     return [{"params": parameters, "peak": peak} for peak, parameters in by_peak.items()]
-
-
-def schedule(step: int, progress: float) -> float:
-    """Share of the peak learning rate: a short warm-up, then a cosine."""
-    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def make_fabric(config: Config, device: str) -> tuple[Fabric, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,12 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pointsense.errors import DataError
 from pointsense.learning.course import Progress
 from pointsense.learning.crops import Crops, Field
+from pointsense.learning.descent import Descent
 from pointsense.learning.merit import standard_error
 from pointsense.learning.mining import look_alikes
-from pointsense.learning.training import average, keep_statistics, make_fabric, schedule
+from pointsense.learning.training import make_fabric
 from pointsense.model.config import Config
 from pointsense.peers.problem import Problem
 from pointsense.writing import replacing
@@ -73,12 +72,15 @@ def descend(
     fabric, precision = make_fabric(config, problem.device)
     crops = Crops(fields, config, problem.seed)
     crops.alarms = look_alikes(fields, config)
-    averaged = copy.deepcopy(network).to(fabric.device).eval()
-    optimizer = torch.optim.AdamW(
-        _groups(network, rates, config.learning_rate), weight_decay=config.weight_decay, betas=(0.9, 0.99)
+    descent = Descent(
+        fabric,
+        network,
+        _groups(network, rates, config.learning_rate),
+        weight_decay=config.weight_decay,
+        memory=config.ema,
+        steady=frozen_norms,
     )
-    # Called bare below: Fabric's wrapper would round coordinates, too, to half precision.
-    _, optimizer = fabric.setup(network.to(memory_format=torch.channels_last), optimizer)
+    averaged = descent.averaged
     # Of the checks that are as good as the best to a standard error the latest is taken, as in our own training.
     doubt = standard_error(sum(len(sample.points) for sample in problem.select))
     best: dict[str, Tensor] = {}
@@ -102,22 +104,14 @@ def descend(
             checks = int(progress * config.checks)
             if spent <= SHARE_OF_CHECKS * seconds():
                 check()
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * schedule(step, progress)
+        descent.prepare(step, progress)
         torch.manual_seed(problem.seed * 1_000_003 + step)
-        network.train()
-        for part in frozen_norms:
-            keep_statistics(part)
         batch = crops.batch(step)
         images = batch.images.to(fabric.device, memory_format=torch.channels_last)
+        # The bare network: Fabric's wrapper would round coordinates, too, to half precision.
         with fabric.autocast():
             loss = loss_of(network, images, [points.to(fabric.device) for points in batch.points])
-        if not torch.isfinite(loss):
-            raise DataError(f"the loss became {loss.item()} at step {step + 1}; lower learning_rate")
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        optimizer.step()
-        average(averaged, network, config.ema, step)
+        descent.follow(loss, step)
         step += 1
         if problem.report and seconds() - told > 1:
             told, left = seconds(), seconds() * (1 / max(progress, 1e-3) - 1)
@@ -144,8 +138,8 @@ def _groups(
 ) -> list[dict[str, Any]]:
     """Parameters by the peak of their learning rate."""
     groups: list[dict[str, Any]] = [
-        {"params": list(module.parameters()), "lr": peak, "peak": peak} for module, peak in rates
+        {"params": list(module.parameters()), "peak": peak} for module, peak in rates
     ]
     own = {id(parameter) for group in groups for parameter in group["params"]}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in own]
-    return [*groups, {"params": rest, "lr": rate, "peak": rate}]
+    return [*groups, {"params": rest, "peak": rate}]

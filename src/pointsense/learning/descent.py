@@ -1,0 +1,113 @@
+"""A network that learns, and its averaged copy: what the trainings of both looks and of the peers have in common."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from pointsense.errors import DataError
+
+WARM_UP = 50
+"""Steps over which the learning rate rises."""
+
+
+class Descent:
+    """AdamW on a network, step by step: `prepare`, then whatever makes a loss, then `follow`.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Gives device and precision.
+    network : nn.Module
+        Trained in place.
+    groups : list of dict
+        Its parameters, as optimizers take them, with the `peak` of the learning rate of each group.
+    weight_decay : float
+    betas : (float, float)
+        A short memory of squared gradients, the default: those of the first steps, before the output has the labels'
+        scale, are forgotten after hundreds of steps, not thousands.
+    memory : float
+        Of the averaged weights; 0 for none.
+    steady : sequence of nn.Module
+        Parts whose batch normalisation keeps the statistics it has, which a small batch would spoil.
+    name : str
+        Of what is learned, for messages.
+
+    Attributes
+    ----------
+    network : nn.Module
+        As Fabric wraps it: it computes in the configured precision.
+    averaged : nn.Module
+        In evaluation mode.
+    optimizer : Optimizer
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        network: nn.Module,
+        groups: list[dict[str, Any]],
+        *,
+        weight_decay: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        memory: float,
+        steady: Sequence[nn.Module] = (),
+        name: str = "",
+    ):
+        self.fabric, self.memory, self.steady = fabric, memory, steady
+        self.loss_name = f"the loss of {name}" if name else "the loss"
+        self.averaged = copy.deepcopy(network).to(fabric.device).eval()
+        optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, betas=betas)
+        self.network, self.optimizer = fabric.setup(network.to(memory_format=torch.channels_last), optimizer)
+
+    @property
+    def bare(self) -> nn.Module:
+        """The network without Fabric's wrapping."""
+        return self.network.module
+
+    def prepare(self, step: int, progress: float) -> None:
+        """Set learning rates for a share `progress` of the training, and the network to learn."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * schedule(step, progress)
+        self.network.train()
+        for part in self.steady:
+            for module in part.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def follow(self, loss: Tensor, step: int) -> None:
+        """Go down a loss, and bring the average up to date.
+
+        Raises
+        ------
+        DataError
+            If the loss is not finite.
+        """
+        if not torch.isfinite(loss):
+            raise DataError(
+                f"{self.loss_name} became {loss.item()} at step {step + 1}; lower learning_rate with --set"
+            )
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self._average(step)
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """At first it remembers less."""
+        memory = min(self.memory, (step + 1) / (step + 10)) if self.memory else 0.0
+        for mean, value in zip(self.averaged.parameters(), self.bare.parameters(), strict=True):
+            mean.lerp_(value, 1 - memory)
+        for statistic, latest in zip(self.averaged.buffers(), self.bare.buffers(), strict=True):
+            statistic.copy_(latest)
+
+
+def schedule(step: int, progress: float) -> float:
+    """Share of the peak learning rate: a short warm-up, then a cosine."""
+    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
