@@ -53,7 +53,9 @@ def average_mass(
     for view in range(views):
         larger = zoom if view % 2 else 1.0
         seen = rescaled(turned(image, view), larger)[None].contiguous(memory_format=torch.channels_last)
-        maps = rescaled(network.mass(seen)[0], 1 / larger)
+        maps = network.mass(seen)[0]
+        if larger > 1:  # on the CPU, as not every device shrinks images
+            maps = rescaled(maps.cpu(), 1 / larger).to(image.device)
         total = total + turned_back(maps, view) * (1.0 if heights else larger**2)
     return total / views
 
