@@ -11,7 +11,6 @@ from torch import nn
 
 from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
-from pointsense.inference.mass import average_mass
 from pointsense.inference.second_look import judge
 from pointsense.model.classes import PointClass
 from pointsense.model.config import override
@@ -137,47 +136,6 @@ def test_a_loaded_model_answers_as_it_is_stored(backbone, tmp_path):
     np.testing.assert_allclose(*chances, atol=1e-4)
     loaded.look = None
     assert loaded.running[1] is None
-
-
-@pytest.mark.parametrize("views", [1, 2, 4, 8])
-def test_views_are_turned_back(views):
-    class Seen(nn.Module):
-        def mass(self, image):
-            return image
-
-    image = torch.rand(1, 8, 12)
-    torch.testing.assert_close(average_mass(Seen(), image, views), image)
-
-
-@pytest.mark.parametrize("zoom", [1.5, 2.0])
-def test_a_view_that_is_enlarged_is_brought_back(zoom):
-    class Level(nn.Module):
-        def mass(self, image):
-            return image[:, :, ::2, ::2]  # a cell is 2 px, in an enlarged image, too
-
-    level = torch.full((1, 32, 48), 3.0)
-    torch.testing.assert_close(
-        average_mass(Level(), level, 2, zoom, heights=True), torch.full((1, 16, 24), 3.0)
-    )
-
-    class One(nn.Module):
-        """One object, of mass 1, however large it is seen."""
-
-        def mass(self, image):
-            found = image[:, :, ::2, ::2].clone()
-            found[found < found.max()] = 0
-            return found / found.sum()
-
-    image = torch.zeros(1, 32, 48)
-    image[0, 12:18, 28:34] = 1.0
-    image[0, 14:16, 30:32] = 2.0
-    found = average_mass(One(), image, 2, zoom)[0]
-    assert found.sum().item() == pytest.approx(1.0, abs=1e-4)
-    y, x = (
-        (found * place).sum().item()
-        for place in torch.meshgrid(torch.arange(16), torch.arange(24), indexing="ij")
-    )
-    assert (y, x) == pytest.approx((7.0, 15.0), abs=0.3)
 
 
 @pytest.mark.parametrize("height", [64, 63])

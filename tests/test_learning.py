@@ -277,6 +277,23 @@ def test_a_training_does_not_go_on_with_other_points(data, tmp_path, caplog):
         train(moved, tmp_path / "a", config, radius=RADIUS_PX, device="cpu", resume=True)
 
 
+def test_a_training_goes_on_where_a_setting_came_later(data, tmp_path, caplog):
+    fitted(data, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["request"]["settings"].pop("view_zoom") == 1.0
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    fitted(data, tmp_path, resume=True)
+    assert "is finished already" in caplog.text
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(data, tmp_path):
+    config = override(preset("pointsense"), parse_settings(TINY) | {"learning_rate": 1e30})
+    with pytest.raises(
+        DataError, match=r"the loss became (nan|inf) at step \d+; lower learning_rate with --set"
+    ):
+        train(load_dataset(data), tmp_path, config, radius=RADIUS_PX, device="cpu")
+
+
 def test_refit_learns_from_all_images_and_keeps_what_was_chosen(data, tmp_path, caplog):
     dataset, first, second = load_dataset(data), tmp_path / "first", tmp_path / "second"
     before = fitted(data, first)

@@ -121,7 +121,7 @@ def test_on_few_points_the_count_moves_no_threshold():
 
 
 def test_where_hardly_anything_is_wrong_a_few_errors_are_not_chance():
-    # Nine thresholds down, eight alarms: alike where a third is wrong in any case, not where all 50 are found.
+    # The lowest threshold has eight alarms more: alike where much is wrong in any case, not where all 50 are found.
     right, wrong = np.linspace(0.9, 1.0, 50).tolist(), np.linspace(0.1, 0.8, 8).tolist()
     assert best_threshold([case(right, wrong)], 5, tolerance=0.08).threshold > 0.7
     assert best_threshold([case(right, wrong, missed=30)], 5, tolerance=0.08).threshold < 0.6

@@ -11,7 +11,7 @@ from pointsense.inference.tiles import tiles, without_seam_doubles
 from pointsense.model.config import override
 
 
-@pytest.mark.parametrize(("core", "zoom"), [(64, 1.0), (200, 1.0), (64, 1.5)])
+@pytest.mark.parametrize(("core", "zoom"), [(64, 1.0), (200, 1.0), (64, 1.5), (200, 2.0)])
 def test_points_do_not_depend_on_the_tiles(detector, core, zoom):
     """Seen from above the noise, where the tiny model finds much that is no cell, too."""
     detector = replace(detector, config=override(detector.config, {"view_zoom": zoom}))

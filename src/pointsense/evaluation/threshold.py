@@ -91,7 +91,7 @@ def best_threshold(
         See `pointsense.evaluation.match.match`.
     tolerance : float
         How far from the best an F1 is near it, at most; with few points, where one error moves F1 by more, a larger
-        one. More than `TOLERANCE` only as far as the best's own number of errors may be off by chance.
+        one. Of more than `TOLERANCE` it is as much as the best's own number of errors may be off by chance.
     counting : bool
         Whether the threshold moves for the count; else it is the middle.
 
@@ -129,16 +129,16 @@ def best_threshold(
         return ThresholdChoice(0.0, nothing.precision, nothing.recall, nothing.f1, 0.0, ())
     points = [len(case.truth) for case in cases]
     peak = max(curve, key=lambda point: point.f1)
-    best, tolerance = peak.f1, min(tolerance, max(TOLERANCE, _chance(peak, sum(points))))
-    low, high = _widest_plateau(curve, pooled, best - tolerance)
+    least = peak.f1 - min(tolerance, max(TOLERANCE, _chance(peak, sum(points))))
+    low, high = _widest_plateau(curve, pooled, least)
     chosen = at((low + high) / 2)
-    if chosen.f1 < best - tolerance:  # a dip between two candidates
-        near = [point for point in curve if low <= point.threshold <= high and point.f1 >= best - tolerance]
+    if chosen.f1 < least:  # a dip between two candidates
+        near = [point for point in curve if low <= point.threshold <= high and point.f1 >= least]
         chosen = min(near, key=lambda point: abs(point.threshold - chosen.threshold))
     middle = chosen
     for threshold in _towards_the_count(middle.threshold, scores, points) if counting else ():
         point = at(threshold)
-        if abs(point.f1 - middle.f1) > min(tolerance, TOLERANCE) or point.f1 < best - tolerance:
+        if abs(point.f1 - middle.f1) > min(tolerance, TOLERANCE) or point.f1 < least:
             break
         chosen = point
     return ThresholdChoice(
@@ -147,7 +147,10 @@ def best_threshold(
 
 
 def _chance(peak: CurvePoint, points: int) -> float:
-    """Return by how much F1 may be off by chance: `CHANCE` standard errors of the number of errors, of one at least."""
+    """Return by how much F1 may be off by chance: `CHANCE` standard errors of the number of errors, of one at least.
+
+    An error counts as it does where F1 is near 1.
+    """
     errors = 2 * peak.recall * points * (1 / peak.f1 - 1) if peak.f1 else points
     return CHANCE * math.sqrt(max(1.0, errors)) / (2 * max(1, points))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pointsense.images.reading import with_known_dtype
 from pointsense.inference.device import autocast, pick_precision
 from pointsense.inference.scaling import rescaled
 from pointsense.inference.tiles import Tile, receptive_radius, tiles
-from pointsense.inference.views import turned, turned_back
+from pointsense.inference.views import brought_back, turned, turned_back
 from pointsense.model.config import Config
 from pointsense.model.fusion import fused
 from pointsense.model.network import ALIGNMENT, Network, ProjectionNetwork
@@ -41,23 +42,13 @@ class TileMap:
 
 
 @torch.no_grad()
-def average_mass(
-    network: ProjectionNetwork, image: Tensor, views: int, zoom: float = 1.0, *, heights: bool = False
-) -> Tensor:
-    """Mass maps (K, H / stride, W / stride) of an image (C, H, W): the mean over so many turns and flips of it.
-
-    Every second one is enlarged by `zoom`, and its map brought back: mass adds up in the larger cells, which of
-    `heights`, a heat map's, hold the mean.
-    """
+def average_mass(network: ProjectionNetwork, image: Tensor, views: Sequence[int]) -> Tensor:
+    """Mass maps (K, H / stride, W / stride) of an image (C, H, W): the mean over these views of it."""
     total = torch.zeros((), device=image.device)
-    for view in range(views):
-        larger = zoom if view % 2 else 1.0
-        seen = rescaled(turned(image, view), larger)[None].contiguous(memory_format=torch.channels_last)
-        maps = network.mass(seen)[0]
-        if larger > 1:  # on the CPU, as not every device shrinks images
-            maps = rescaled(maps.cpu(), 1 / larger).to(image.device)
-        total = total + turned_back(maps, view) * (1.0 if heights else larger**2)
-    return total / views
+    for view in views:
+        seen = turned(image, view)[None].contiguous(memory_format=torch.channels_last)
+        total = total + turned_back(network.mass(seen)[0], view)
+    return total / len(views)
 
 
 @dataclass
@@ -111,9 +102,14 @@ class MassMapper:
         return pick_precision(self.config.precision, self.device)
 
     @property
+    def zoom(self) -> float:
+        """How many times as large every second view shows the image."""
+        return 1.0 if self.config.views == 1 else self.config.view_zoom
+
+    @property
     def alignment(self) -> int:
         """Working px on whose multiples tiles end: what every view shows of them, the network divides evenly."""
-        return ALIGNMENT if self.config.view_zoom.is_integer() else 2 * ALIGNMENT
+        return ALIGNMENT if self.zoom.is_integer() else 2 * ALIGNMENT
 
     @property
     def step(self) -> int:
@@ -167,13 +163,21 @@ class MassMapper:
         image = with_known_dtype(name, image)
         return torch.from_numpy(self.contract.apply(image, name))
 
-    def mass(self, image: Tensor) -> Tensor:
-        """Mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
+    def mass(self, image: Tensor, cells: tuple[int, int] | None = None) -> Tensor:
+        """Mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W), with none beyond `cells`."""
         network, _ = self.running
         assert isinstance(network, ProjectionNetwork)
-        views, zoom, heights = self.config.views, self.config.view_zoom, self.config.target == "heatmap"
+        image, views, zoom = image.to(self.device), range(self.config.views), self.zoom
         with autocast(self.device, self.precision):
-            return average_mass(network, image.to(self.device), views, zoom, heights=heights)
+            mass = average_mass(network, image, views if zoom == 1 else views[::2])
+            larger = None if zoom == 1 else average_mass(network, rescaled(image, zoom), views[1::2])
+        rows, columns = np.minimum(cells or mass.shape[1:], mass.shape[1:]).tolist()
+        mass[:, rows:], mass[:, :, columns:] = 0, 0
+        if larger is not None:
+            area = zoom**2 if self.config.target == "heatmap" else 1.0  # heights do not add up
+            mass[:, :rows, :columns] += brought_back(larger, zoom, (rows, columns)) / area
+            mass /= 2
+        return mass
 
     def map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (K, L * m, I, J) and mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W)."""
@@ -187,10 +191,9 @@ class MassMapper:
         halo = self.halo if max(height, width) > core else 0  # of one tile nothing lies around
         found = []
         for tile in tiles(height, width, core=core, halo=halo, step=self.step, fill=self.alignment):
-            mass = self.mass(tile.read(image))
             # No cell is centred on what the image was filled up with.
-            mass[:, -(-(height - tile.box[0]) // stride) :] = 0
-            mass[:, :, -(-(width - tile.box[1]) // stride) :] = 0
+            cells = (-(-(height - tile.box[0]) // stride), -(-(width - tile.box[1]) // stride))
+            mass = self.mass(tile.read(image), cells)
             top, left, bottom, right = tile.around(self.margin)
             bottom, right = (-(-end // stride) * stride for end in (bottom, right))
             rows = slice((top - tile.box[0]) // stride, (bottom - tile.box[0]) // stride)

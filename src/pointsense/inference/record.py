@@ -90,6 +90,7 @@ class Record:
                 "device": str(self.detector.device),
                 "precision": self.detector.precision,
                 "views": self.detector.config.views,
+                "view_zoom": self.detector.zoom,
                 "images": self.rows,
             },
         )

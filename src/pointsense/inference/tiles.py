@@ -26,8 +26,8 @@ class Tile:
     core : Box
         What the tile owns.
     box : Box
-        What is read. It ends where the image does, but for filling up to a multiple of the network's stride:
-        there, the border pixels are repeated.
+        What is read. It ends where the image does, but for filling up to a multiple of `fill`: there, the border
+        pixels are repeated.
     """
 
     core: Box

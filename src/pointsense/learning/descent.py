@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from pointsense.errors import DataError
 
+Learner = TypeVar("Learner", bound=nn.Module)
+
 WARM_UP = 50
 """Steps over which the learning rate rises."""
 
 
-class Descent:
+class Descent(Generic[Learner]):
     """AdamW on a network, step by step: `prepare`, then whatever makes a loss, then `follow`.
 
     Parameters
@@ -37,10 +39,12 @@ class Descent:
     steady : sequence of nn.Module
         Parts whose batch normalisation keeps the statistics it has, which a small batch would spoil.
     name : str
-        Of what is learned, for messages.
+        Of the loss, for messages.
 
     Attributes
     ----------
+    bare : nn.Module
+        The network itself.
     network : nn.Module
         As Fabric wraps it: it computes in the configured precision.
     averaged : nn.Module
@@ -51,25 +55,19 @@ class Descent:
     def __init__(
         self,
         fabric: Fabric,
-        network: nn.Module,
+        network: Learner,
         groups: list[dict[str, Any]],
         *,
         weight_decay: float,
         betas: tuple[float, float] = (0.9, 0.99),
         memory: float,
         steady: Sequence[nn.Module] = (),
-        name: str = "",
+        name: str = "the loss",
     ):
-        self.fabric, self.memory, self.steady = fabric, memory, steady
-        self.loss_name = f"the loss of {name}" if name else "the loss"
+        self.fabric, self.bare, self.memory, self.steady, self.name = fabric, network, memory, steady, name
         self.averaged = copy.deepcopy(network).to(fabric.device).eval()
         optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, betas=betas)
         self.network, self.optimizer = fabric.setup(network.to(memory_format=torch.channels_last), optimizer)
-
-    @property
-    def bare(self) -> nn.Module:
-        """The network without Fabric's wrapping."""
-        return self.network.module
 
     def prepare(self, step: int, progress: float) -> None:
         """Set learning rates for a share `progress` of the training, and the network to learn."""
@@ -89,12 +87,14 @@ class Descent:
         DataError
             If the loss is not finite.
         """
-        if not torch.isfinite(loss):
-            raise DataError(
-                f"{self.loss_name} became {loss.item()} at step {step + 1}; lower learning_rate with --set"
-            )
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
+        if not torch.isfinite(
+            loss
+        ):  # asked after the backward pass, for a GPU must finish before it can tell
+            raise DataError(
+                f"{self.name} became {loss.item()} at step {step + 1}; lower learning_rate with --set"
+            )
         self.optimizer.step()
         self._average(step)
 

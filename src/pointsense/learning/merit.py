@@ -15,8 +15,9 @@ MISCOUNT = 0.1
 """What as many points too many, or none at all, cost of the merit."""
 
 ERRORS, MOST_TOLERANCE = 8, 0.15
-"""Thresholds that differ in so many errors at most are alike, up to a share of F1: on few points the best is so by
-chance. Leaving out one selection image in turn, mitoses' F1 on it was the higher the wider the range, up to here."""
+"""Thresholds that differ in so many errors at most are alike, up to a share of F1, and in fewer where the best has next
+to none (see `best_threshold`): on few points the best is so by chance. Leaving out one selection image in turn,
+F1 of mitoses on it was the higher the wider the range, up to here."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def standard_error(points: int) -> float:
 
 
 def tolerance_of(points: int) -> float:
-    """How far below the best an F1 on so many points is near it."""
+    """How far below the best an F1 on so many points is near it, at most."""
     return max(TOLERANCE, min(MOST_TOLERANCE, ERRORS / (2 * max(1, points))))
 
 

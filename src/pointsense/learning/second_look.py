@@ -131,10 +131,10 @@ def learn_to_look(
         look,
         parameter_groups(look, config),
         weight_decay=config.weight_decay,
-        betas=(0.9, 0.999),
+        betas=(0.9, 0.999),  # a probability has its scale from the first step
         memory=MEMORY,
         steady=[look.backbone] if starts_given(config) else [],
-        name="the second look",
+        name="the loss of the second look",
     )
     begun, step = time.monotonic(), 0
     while (progress := max(step / config.look_steps, (time.monotonic() - begun) / time_limit)) < 1:
@@ -148,5 +148,4 @@ def learn_to_look(
             seconds = time.monotonic() - begun
             left = min(seconds * (config.look_steps / step - 1), time_limit - seconds)
             report(step, loss.item(), left)
-    assert isinstance(descent.averaged, SecondLook)
     return descent.averaged

@@ -17,7 +17,7 @@ from pointsense.learning.descent import Descent
 from pointsense.learning.frozen import FrozenFeatures
 from pointsense.learning.losses import loss
 from pointsense.model.config import Config
-from pointsense.model.network import Network, PatchNetwork, ProjectionNetwork
+from pointsense.model.network import Network, PatchNetwork
 
 MATRICES, THRESHOLDS = 0.3, 10.0
 """Learning rates of a learned recovery, in units of the head's: a step of Adam moves all n x n entries of a matrix
@@ -68,23 +68,10 @@ class Training:
             memory=config.ema,
             steady=[network.backbone] if starts_given(config) or config.freeze else [],
         )
+        self.bare, self.averaged = self.descent.bare, self.descent.averaged
         self.features: FrozenFeatures | None = None
         if isinstance(network, PatchNetwork) and FrozenFeatures.possible(config):
             self.features = FrozenFeatures(network, self.crops, fabric, cache)
-
-    @property
-    def bare(self) -> Network:
-        """The network that learns."""
-        network = self.descent.bare
-        assert isinstance(network, PatchNetwork | ProjectionNetwork)
-        return network
-
-    @property
-    def averaged(self) -> Network:
-        """Its running average."""
-        network = self.descent.averaged
-        assert isinstance(network, PatchNetwork | ProjectionNetwork)
-        return network
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Named tensors of the network, of its averaged copy, or of the optimizer."""

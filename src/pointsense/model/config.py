@@ -140,7 +140,7 @@ class Config(BaseModel):
         ge=1,
         le=2,
         multiple_of=0.5,
-        description="every second view shows the image so many times as large",
+        description="1, 1.5 or 2: every second view, but of the second look, is so many times as large (projection)",
     )
     checks: int = Field(8, ge=1, description="times that the selection part is scored during training")
 
