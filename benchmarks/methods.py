@@ -96,6 +96,7 @@ ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
 DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
 
 SHORT: dict[str, Any] = {"steps": 2500, "view_zoom": 1.0}
+"""The preset for many sizes as it was when single choices were changed on it."""
 
 ABLATED = {
     "vgg_cells": "overlay0",

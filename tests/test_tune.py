@@ -119,6 +119,15 @@ def test_another_search_is_not_gone_on_with(monkeypatch, tmp_path):
         search(monkeypatch, tmp_path / "a", Trainings(), 2, resume=True)
 
 
+def test_a_search_goes_on_where_a_setting_came_later(monkeypatch, tmp_path):
+    rows = search(monkeypatch, tmp_path / "a", Trainings(), 1)
+    (journal,) = (tmp_path / "a").glob("*journal*")
+    asked = journal.read_text()
+    assert asked.count('"view_zoom":1.0,') == 1
+    journal.write_text(asked.replace('"view_zoom":1.0,', ""))
+    assert search(monkeypatch, tmp_path / "a", Trainings(), 2, resume=True)[:1] == rows
+
+
 def test_there_must_be_a_search_to_go_on_with(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="holds no search"):
         search(monkeypatch, tmp_path / "none", Trainings(), 2, resume=True)

@@ -13,7 +13,7 @@ from pointsense.datasets import Dataset
 from pointsense.errors import DataError, UsageError
 from pointsense.learning.course import Progress
 from pointsense.learning.fit import train
-from pointsense.model.config import Config, override
+from pointsense.model.config import Config, override, with_defaults
 from pointsense.model.presets import fitted_to
 from pointsense.writing import replacing, write_json
 
@@ -176,7 +176,7 @@ def _begin(study: Study, request: dict[str, Any], names: list[str]) -> None:
     if before is None:
         study.set_user_attr("request", request)
         study.enqueue_trial({name: request["settings"][name] for name in names})
-    elif before != request:
+    elif (before := before | {"settings": with_defaults(before["settings"])}) != request:
         differing = [key for key in request if before.get(key) != request[key]]
         raise UsageError(
             f"the search was begun with other {' and '.join(differing)}; give the same options to --resume"

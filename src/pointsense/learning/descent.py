@@ -89,9 +89,8 @@ class Descent(Generic[Learner]):
         """
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
-        if not torch.isfinite(
-            loss
-        ):  # asked after the backward pass, for a GPU must finish before it can tell
+        # Asked after the backward pass, for a GPU must finish before it can tell.
+        if not torch.isfinite(loss):
             raise DataError(
                 f"{self.name} became {loss.item()} at step {step + 1}; lower learning_rate with --set"
             )

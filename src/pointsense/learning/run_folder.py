@@ -18,7 +18,7 @@ from pointsense.inference.detector import Detector
 from pointsense.inference.storage import CONFIG
 from pointsense.learning.card import model_card
 from pointsense.learning.checkpoint import NAME, read_checkpoint
-from pointsense.model.config import Config
+from pointsense.model.config import with_defaults
 from pointsense.reporting.curves import draw_history
 from pointsense.writing import claim_folder, replacing, write_json, write_text
 
@@ -64,8 +64,7 @@ def open_run(
         log.warning("%s holds no checkpoint: the training starts at its first step", out)
         return None
     asked = (read_metrics(out).get("request") if stored is None else stored[1]["request"]) or {}
-    # Settings that came later had their default value.
-    asked = asked | {"settings": Config().model_dump() | asked.get("settings", {})}
+    asked = asked | {"settings": with_defaults(asked.get("settings", {}))}
     if asked != request:
         raise UsageError(
             f"the training in {out} was started with other {' and '.join(_differing(asked, request))}; "

@@ -236,6 +236,11 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return changes
 
 
+def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """All settings of a training that was asked for when there were fewer: those that came later had their default."""
+    return Config().model_dump() | settings
+
+
 OF_THE_DATA = ("radius", "diameter", "scale", "stride", "bandwidth", "margin")
 """Settings that a model has from the data it was trained on, or from their radius."""
 
