@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import DataError
 from pointsense.inference.atoms import Atoms, atoms_of
-from pointsense.inference.off_grid import highest, recover_measure
+from pointsense.inference.off_grid import highest, matched_filter, recover_measure
 from pointsense.model.classes import Reading
 from pointsense.recovery import compiled
 
@@ -80,8 +80,11 @@ def test_codes_that_are_not_finite_are_told():
     code = ProjectionCode(24, 12, 8, 12)
     codes = torch.zeros(code.numbers, *code.lattice(48, 48))
     codes[0, 1, 1] = math.nan
-    with pytest.raises(DataError, match="output is not finite: its weights are damaged, or half precision"):
-        recover_measure(code, codes)
+    for read in (recover_measure, matched_filter):
+        with pytest.raises(
+            DataError, match="output is not finite: its weights are damaged, or half precision"
+        ):
+            read(code, codes)
 
 
 def test_a_numba_that_fails_only_costs_time(monkeypatch, caplog):
@@ -138,6 +141,11 @@ def test_what_is_found_does_not_depend_on_what_computes_it(monkeypatch):
     assert len(found.positions) == len(plain.positions) > 30
     torch.testing.assert_close(found.positions, plain.positions, atol=0.01, rtol=0)
     torch.testing.assert_close(found.supported, plain.supported, atol=0.01, rtol=0)
+    peaks = matched_filter(code, codes, Reading(1.5, matched=True))
+    monkeypatch.undo()
+    compiled_peaks = matched_filter(code, codes, Reading(1.5, matched=True))
+    torch.testing.assert_close(peaks.positions, compiled_peaks.positions, atol=1e-4, rtol=0)
+    torch.testing.assert_close(peaks.supported, compiled_peaks.supported, atol=1e-3, rtol=0)
 
 
 def test_nothing_is_compiled_twice():

@@ -359,9 +359,14 @@ def test_refit_needs_a_training_that_chose(data, tmp_path):
 
 def test_atoms_may_be_wider_where_neighbours_lie_apart():
     grid = np.stack(np.meshgrid(*[np.arange(10.0)] * 2), -1).reshape(-1, 2)
-    for spacing, width in ((1, None), (12, 0.75), (20, 1.0), (60, 2.0)):  # px, of which four make a cell
-        readings = usual_readings([spacing * grid, spacing * grid[:50]], 0.25)
-        assert [reading.blur for reading in readings] == [0.5, *[width] * (width is not None)]
+    wide = (replace(USUAL, blur=0.75), replace(USUAL, blur=1.0), Reading(2.0, matched=True))
+    for spacing, other in (
+        (1, ()),
+        (12, wide[:1]),
+        (20, wide[1:2]),
+        (60, wide[2:]),
+    ):  # px, of which four make a cell
+        assert usual_readings([spacing * grid, spacing * grid[:50]], 0.25) == [USUAL, *other]
     # Of those alone in their image nothing is near; one close pair in a hundred is no matter, one in ten is.
     assert usual_readings([grid[:1]] * 30, 0.25)[-1].blur == 2.0
     assert usual_readings([grid[:1]] * 98 + [grid[:2]], 0.25)[-1].blur == 2.0
@@ -369,7 +374,7 @@ def test_atoms_may_be_wider_where_neighbours_lie_apart():
     assert usual_readings([np.zeros((0, 2))], 0.25) == usual_readings([], 0.25) == [USUAL]
 
 
-def test_of_two_usual_widths_the_better_is_taken(detector, monkeypatch):
+def test_of_two_usual_readings_the_better_is_taken(detector, monkeypatch):
     image, _ = draw_image(96, seed=5, slide=0, number=0)
     sample = Sample("a", Path("a.png"), np.array([[10.0, 10.0], [80.0, 80.0]]), ("",) * 2, "a", "train")
     for better in (0.5, 2.0):
@@ -380,6 +385,22 @@ def test_of_two_usual_widths_the_better_is_taken(detector, monkeypatch):
         )
         chosen = Selection([sample], [image], detector.classes).choose(detector, blurs=())
         assert chosen[0].reading.blur == better
+
+
+@pytest.mark.parametrize("decoder", ["full", "codes", "maxima"])
+def test_maxima_have_no_matched_filter(detector, monkeypatch, decoder):
+    image, _ = draw_image(96, seed=5, slide=0, number=0)
+    sample = Sample("a", Path("a.png"), np.array([[10.0, 10.0]]), ("",), "a", "train")
+    tried = []
+
+    def merits(_, __, ___, k, reading, decoder):
+        tried.append(reading)
+        return Choice(None, reading.blur, reading)
+
+    monkeypatch.setattr(Selection, "_read", merits)
+    chosen = Selection([sample], [image], detector.classes).choose(detector, blurs=(), decoder=decoder)
+    assert chosen[0].reading == Reading(2.0, matched=decoder != "maxima")
+    assert len(tried) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The windowed projection code, off-the-grid recovery from it, and the decoder."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsense.encoding import ProjectionCode, splat
-from pointsense.inference.off_grid import CAP, local_maxima, recover_measure, subcell
+from pointsense.inference.decode import decode_windows
+from pointsense.inference.off_grid import CAP, local_maxima, matched_filter, recover_measure, subcell
+from pointsense.model.classes import Reading
+from pointsense.model.config import Config
 
 CODE = ProjectionCode(24, 12, 8, 12)
 
@@ -120,6 +125,53 @@ def test_axes_agree_on_a_true_point():
 
 def test_no_codes_no_points():
     assert len(recover_measure(CODE, torch.zeros(CODE.numbers, 5, 5)).positions) == 0
+
+
+WIDE = Reading(blur=2.0, matched=True)
+
+
+def doubted(points: torch.Tensor, mass: float = 1.0) -> torch.Tensor:
+    """Codes of points whose mass lies in eight parts around them, 2.5 cells away."""
+    angles = torch.arange(8) * (math.pi / 4)
+    around = 2.5 * torch.stack([angles.sin(), angles.cos()], 1)
+    return torch.stack([mass / 8 * codes_of(points + offset) for offset in around]).sum(0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_matched_filter_gathers_what_doubt_has_spread(seed):
+    """Recovery makes several points of it, none of which has its mass."""
+    points = spread_points(3, seed, apart=14.0).clamp(6, 40)
+    found = matched_filter(CODE, doubted(points), WIDE, floor=0.4)
+    assert len(found.positions) == len(points)
+    assert torch.cdist(points, found.positions).min(1).values.max() < 0.3
+    assert (found.supported - 1).abs().max() < 0.3
+    recovered = recover_measure(CODE, doubted(points), Reading(0.5, 0.65), floor=0.1)
+    assert len(recovered.positions) > len(points)
+    assert recovered.supported.max() < 0.7
+
+
+def test_a_matched_filter_has_no_cap_and_says_what_the_axes_support():
+    points = torch.tensor([[20.0, 25.0], [40.0, 8.0]])
+    once, twice = (matched_filter(CODE, doubted(points, mass), WIDE) for mass in (1.0, 2.0))
+    assert once.positions.shape == twice.positions.shape
+    torch.testing.assert_close(twice.supported, 2 * once.supported, rtol=0.01, atol=0.01)
+    assert twice.supported.max() > CAP
+    assert (once.axis_masses.std(1) > 0).all()
+    assert len(matched_filter(CODE, torch.zeros(CODE.numbers, 5, 5), WIDE).positions) == 0
+
+
+def test_a_matched_reading_needs_the_codes_alone():
+    codes = doubted(torch.tensor([[20.0, 25.0]]))
+    mass = torch.rand(48, 48)
+    alone, beside = (
+        decode_windows(CODE, codes, given, Config(stride=4), WIDE, decoder=decoder)
+        for given, decoder in ((None, "codes"), (mass, "full"))
+    )
+    assert len(alone.points) == 1
+    np.testing.assert_array_equal(alone.points, beside.points)
+    np.testing.assert_array_equal(alone.scores, beside.scores)
+    assert (alone.votes > 0).all()
+    assert (alone.spread > 0).all()
 
 
 def test_of_equal_neighbours_one_is_a_maximum():

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
-from pointsense.inference.off_grid import local_maxima, recover_measure, subcell
+from pointsense.inference.off_grid import local_maxima, matched_filter, recover_measure, subcell
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config
 
@@ -111,11 +111,14 @@ def decode_windows(
         votes = np.full(len(scores), config.axes if config.target == "code" else 1)
         return Found(to_pixels(positions, config.stride), scores, votes, np.zeros(len(scores)))
 
-    start = None
-    if decoder == "full" and mass is not None:
-        heights = smoothed(mass, min(blur, 0.5))
-        start = subcell(heights, local_maxima(heights, FLOOR / 2))
-    measure = recover_measure(code, codes, reading, start=start, floor=FLOOR)
+    if reading.matched:
+        measure = matched_filter(code, codes, reading, floor=FLOOR)
+    else:
+        start = None
+        if decoder == "full" and mass is not None:
+            heights = smoothed(mass, min(blur, 0.5))
+            start = subcell(heights, local_maxima(heights, FLOOR / 2))
+        measure = recover_measure(code, codes, reading, start=start, floor=FLOOR)
     scores = measure.supported.cpu().numpy().astype(float)
     votes = (measure.axis_masses >= measure.masses[:, None] / 2).sum(1).cpu().numpy()
     # An axis sees one of the two coordinates: the mean square of its offsets is half of the distance's.

@@ -143,12 +143,7 @@ def recover_measure(
     DataError
         If the codes are not finite.
     """
-    if not torch.isfinite(codes).all():
-        raise DataError(
-            "the network's output is not finite: its weights are damaged, or half precision is too little for it "
-            "(--precision 32-true)"
-        )
-    atoms = atoms_of(code, codes, reading)
+    atoms = _atoms_of_finite(code, codes, reading)
     p = codes.new_zeros(0, 2) if start is None else start.to(codes).contiguous()
     # Guesses begin without mass and slide to what the codes support.
     p, mass = _settled(atoms, p, codes.new_zeros(len(p)), reading, floor, cap)
@@ -163,6 +158,45 @@ def recover_measure(
         p, mass = _settled(atoms, p, mass, reading, floor, cap)
     p, mass = atoms.slide(p, mass, cap, LAST_SLIDES)
     return _with_evidence(atoms, p[mass >= floor], mass[mass >= floor])
+
+
+@torch.no_grad()
+def matched_filter(
+    code: ProjectionCode, codes: Tensor, reading: Reading = POINTS, *, floor: float = 0.1
+) -> Measure:
+    """The peaks of what a lone atom at each cell would take of the codes, uncapped: for objects that lie apart.
+
+    It is the certificate before any atom is there, a linear map of the codes. Where the network's doubt has spread an
+    object's mass over several cells, a wide atom gathers it, and its height ranks; recovery would make several atoms of
+    it, each with a part.
+
+    Parameters
+    ----------
+    code, codes, reading, floor
+        As in `recover_measure`.
+
+    Returns
+    -------
+    Measure
+
+    Raises
+    ------
+    DataError
+        If the codes are not finite.
+    """
+    atoms = _atoms_of_finite(code, codes, reading)
+    heights = atoms.certificate(atoms.x)
+    peaks = local_maxima(heights, floor)
+    return _with_evidence(atoms, subcell(heights, peaks), heights[peaks[:, 0], peaks[:, 1]])
+
+
+def _atoms_of_finite(code: ProjectionCode, codes: Tensor, reading: Reading) -> Atoms:
+    if not torch.isfinite(codes).all():
+        raise DataError(
+            "the network's output is not finite: its weights are damaged, or half precision is too little for it "
+            "(--precision 32-true)"
+        )
+    return atoms_of(code, codes, reading)
 
 
 def _settled(

@@ -115,7 +115,7 @@ def usual_readings(points: Sequence[npt.NDArray[np.float64]], cells_per_px: floa
     Of fifteen readings the best on few images is often so by chance. Atoms are half a cell wide where neighbours may
     touch. Where they lie apart, wider ones may gather the mass that the network's doubt has spread over a large object,
     of which narrow ones take but a part: those of a quarter of the distance to the nearest neighbour that all but a
-    twentieth of the points exceed, at most two cells.
+    twentieth of the points exceed. Where that allows the widest, two cells, they are a matched filter's.
 
     Parameters
     ----------
@@ -130,7 +130,9 @@ def usual_readings(points: Sequence[npt.NDArray[np.float64]], cells_per_px: floa
         return [USUAL]
     width = np.quantile(distances, CLOSE, method="lower") * cells_per_px / APART
     wide = max((blur for blur in BLURS if USUAL.blur <= blur <= width), default=USUAL.blur)
-    return [USUAL] if wide == USUAL.blur else [USUAL, replace(USUAL, blur=wide)]
+    if wide == USUAL.blur:
+        return [USUAL]
+    return [USUAL, Reading(wide, matched=True) if wide == BLURS[-1] else replace(USUAL, blur=wide)]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,14 @@ class Reading:
     rounding : float
         Share of a cell's mass: neighbours that weigh n cells together are n + 1 cells if they weigh 1 - `rounding`
         more. One half for the likeliest number, more where few cells should be missed.
+    matched : bool
+        Whether each peak of the matched filter is a point, as where objects lie apart: nothing is recovered, nor
+        rounded, and no mass is capped.
     """
 
     blur: float = 0.0
     rounding: float = 0.5
+    matched: bool = False
 
 
 @dataclass(frozen=True)
