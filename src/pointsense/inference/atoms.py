@@ -27,6 +27,8 @@ class Atoms:
     ----------
     energy : float
         |phi(p)|^2 of an atom of unit mass, on average.
+    of_a_point : float
+        The mass that an atom takes of a point of unit mass: 1 without blur, more with it.
     stiffness : float
         Curvature of 1/2 |x - phi(p)|^2 in a coordinate of the atom that explains x.
     extent : Tensor, (2,)
@@ -47,6 +49,7 @@ class Atoms:
         middle = slice(code.bins // 4, -code.bins // 4)
         energy = code.axes * (code.window / (2 * code.hop)) ** 2  # squared tapers, summed over windows
         self.energy = float(column[middle].mean() * energy)
+        self.of_a_point = float((code.sensing_matrix * self.D).sum(0)[middle].mean() / column[middle].mean())
         self.stiffness = float(slope[middle].mean() * energy / 2)  # an axis sees one of two coordinates
 
     def signals(self, p: Tensor, mass: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ codes decides which atoms stay, move or join.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -164,11 +164,11 @@ def recover_measure(
 def matched_filter(
     code: ProjectionCode, codes: Tensor, reading: Reading = POINTS, *, floor: float = 0.1
 ) -> Measure:
-    """The peaks of what a lone atom at each cell would take of the codes, uncapped: for objects that lie apart.
+    """The peaks of the mass that lies about each cell, less the farther off: for objects far apart.
 
-    It is the certificate before any atom is there, a linear map of the codes. Where the network's doubt has spread an
-    object's mass over several cells, a wide atom gathers it, and its height ranks; recovery would make several atoms of
-    it, each with a part.
+    It is what a lone atom would take of the codes, a linear map of them, where a point of unit mass gives 1. Where the
+    network's doubt has spread an object's mass over several cells, a wide atom gathers it, and its height ranks;
+    recovery would make several atoms of it, each with a part.
 
     Parameters
     ----------
@@ -178,6 +178,7 @@ def matched_filter(
     Returns
     -------
     Measure
+        No mass is capped.
 
     Raises
     ------
@@ -185,9 +186,12 @@ def matched_filter(
         If the codes are not finite.
     """
     atoms = _atoms_of_finite(code, codes, reading)
-    heights = atoms.certificate(atoms.x)
-    peaks = local_maxima(heights, floor)
-    return _with_evidence(atoms, subcell(heights, peaks), heights[peaks[:, 0], peaks[:, 1]])
+    taken = atoms.certificate(atoms.x)
+    peaks = local_maxima(taken, floor * atoms.of_a_point)
+    found = _with_evidence(atoms, subcell(taken, peaks), taken[peaks[:, 0], peaks[:, 1]])
+    return replace(
+        found, masses=found.masses / atoms.of_a_point, axis_masses=found.axis_masses / atoms.of_a_point
+    )
 
 
 def _atoms_of_finite(code: ProjectionCode, codes: Tensor, reading: Reading) -> Atoms:
