@@ -11,7 +11,16 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pointsense.errors import DataError
-from pointsense.images.levels import FAINTEST, are_unlike, common_levels, own_levels, pixels_at, sampled
+from pointsense.images.levels import (
+    FAINTEST,
+    MOST_CHANGE,
+    are_unlike,
+    common_levels,
+    own_levels,
+    pixels_at,
+    sampled,
+    strong_stains,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +64,9 @@ class InputContract(BaseModel):
         it may have others.
     colour_alone : bool
         Whether all training images but blank ones had colours; grey ones are then strange to the model.
+    stains : tuple of float, empty or one per channel
+        Optical densities that the strong stains of each bright RGB image are brought to; empty: they stay as they are.
+        An image's own are those of the whole image, whatever its tiles; a crop of it may have others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +77,7 @@ class InputContract(BaseModel):
     high: tuple[float, ...]
     levels: Levels = "fixed"
     colour_alone: bool = False
+    stains: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> InputContract:
@@ -74,6 +87,10 @@ class InputContract(BaseModel):
             low < high < np.inf and low > -np.inf for low, high in zip(self.low, self.high, strict=True)
         ):
             raise ValueError("each low must be below its high, and both finite")
+        if self.stains and (
+            len(self.stains) != self.channels or not all(0 < d < np.inf for d in self.stains)
+        ):
+            raise ValueError(f"stains must be {self.channels} positive densities, or none")
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,7 +118,12 @@ class InputContract(BaseModel):
 
     @classmethod
     def from_images(
-        cls, images: Sequence[Array], points: Sequence[Array] = (), levels: Levels | None = None
+        cls,
+        images: Sequence[Array],
+        points: Sequence[Array] = (),
+        levels: Levels | None = None,
+        *,
+        stains: bool = False,
     ) -> InputContract:
         """The contract that training images of shape (H, W, C), as `read_image` gives them, imply.
 
@@ -111,6 +133,7 @@ class InputContract(BaseModel):
         for each image. Grey among RGB images counts as RGB, 8 bits among
         16 as 16. Unless `levels` are given, images have levels of their own where their contrasts are unlike:
         where they differ by more than a factor of 2, the tenth of the images at either end, and empty ones, left out.
+        With `stains` those of each image are brought to the mean of the bright RGB images, where there are any.
 
         Raises
         ------
@@ -149,7 +172,7 @@ class InputContract(BaseModel):
 
             at_points = [pixels_at(image, p) for image, p in zip(images, points, strict=False) if len(p)]
             low, high = common_levels(pooled(samples), pooled(at_points))
-        return cls(
+        contract = cls(
             channels=channels,
             dtype=dtype,
             low=tuple(low.tolist()),
@@ -157,6 +180,18 @@ class InputContract(BaseModel):
             levels=levels,
             colour_alone=colour_alone,
         )
+        return contract._with_stains_of(samples) if stains else contract
+
+    def _with_stains_of(self, samples: Sequence[Array]) -> InputContract:
+        """The contract that brings stains to the mean of these images, of which there are pixels (N, C) each."""
+        seen = [strong_stains(self.apply(sample[None])[:, 0].T) for sample in samples]
+        found = [one for one in seen if one is not None]
+        if not found:
+            log.warning(
+                "no training image is RGB on a bright ground: there are no stains to bring to one strength"
+            )
+            return self
+        return self.model_copy(update={"stains": tuple(np.mean(found, axis=0).tolist())})
 
     def check(self, image: Array, name: str = "the image") -> None:
         """Fail, or warn in the log, where `image` (H, W, C) does not keep the contract.
@@ -229,7 +264,7 @@ class InputContract(BaseModel):
 
         Whole numbers of another width and floats in [0, 1] are brought to `dtype` by their full range, RGB to
         grey by luminance (Rec. 601), grey to RGB by repetition; then black (`low`) becomes 0, white (`high`)
-        1, and what lies outside [-0.5, 2] is clipped.
+        1, and what lies outside [-0.5, 2] is clipped. Where stains are brought to one strength, so are the image's.
 
         Parameters
         ----------
@@ -249,6 +284,7 @@ class InputContract(BaseModel):
         """
         self.check(image, name)
         low, high = self._levels_of(image)
+        powers = self._powers_of(image)
         out = np.empty((self.channels, *image.shape[:2]), np.float32)
         for top in range(0, len(image), BAND):
             values = out[:, top : top + BAND]
@@ -256,7 +292,20 @@ class InputContract(BaseModel):
             values -= low.reshape(-1, 1, 1)
             values /= (high - low).reshape(-1, 1, 1)
             np.clip(values, *CLIP, out=values)
+            if powers is not None:
+                np.clip(values, 1 / 255, 1, out=values)
+                np.power(values, powers.reshape(-1, 1, 1), out=values)
         return out
+
+    def _powers_of(self, image: Array) -> npt.NDArray[np.float32] | None:
+        """To which the channels of an image (H, W, C) are raised, which multiplies its densities; None: to none."""
+        if not self.stains:
+            return None
+        sample = sampled(image, np.random.default_rng(0))[None]
+        own = strong_stains(self.model_copy(update={"stains": ()}).apply(sample)[:, 0].T)
+        if own is None:
+            return None
+        return np.clip(np.array(self.stains) / own, 1 / MOST_CHANGE, MOST_CHANGE).astype(np.float32)
 
     def _converted(self, image: Array) -> npt.NDArray[np.float32]:
         """An image (H, W, C) with the contract's channels and in the numbers of its `dtype`."""

@@ -1,4 +1,4 @@
-"""Black and white levels: which of an image's numbers become 0 and 1."""
+"""Black and white levels, which of an image's numbers become 0 and 1; and how strongly an image is stained."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ BLOCK, BRIGHT, SHARE = 32, 95.0, 2 / 3
 """White lies at least at this share of the way from black to what a twentieth of some block of so many px a side, or
 a twentieth of the annotated points, are brighter than: few objects in a large field, fewer pixels than the upper
 percentile leaves out, would all be clipped."""
+
+BRIGHT_FIELD, TISSUE, LEAST_TISSUE = 0.5, 0.15, 0.01
+"""Mean from which on an RGB image is taken for bright field; mean density of its channels from which on a pixel is
+tissue; and the share of tissue below which an image tells nothing of its stains."""
+
+STRONG = 99.0
+"""Percentile of the densities of tissue: about those of the darkest nuclei."""
+
+MOST_CHANGE = 2.0
+"""Factor by which densities change at most: an image without nuclei has no strong stains."""
 
 
 def sampled(image: Array, generator: np.random.Generator) -> Array:
@@ -80,3 +90,14 @@ def _brightest(every_second: npt.NDArray[np.float32]) -> float:
     blocks = whole.reshape(rows, side, columns, side, -1).swapaxes(1, 2).reshape(rows * columns, -1)
     place = int(BRIGHT / 100 * blocks.shape[1])
     return float(np.partition(blocks, place, axis=1)[:, place].max())
+
+
+def strong_stains(pixels: Array) -> Array | None:
+    """Optical density of strong stains in each channel (3,), by pixels (N, 3) in [0, 1]; None if it is not stained."""
+    if pixels.shape[1] != 3 or pixels.mean() <= BRIGHT_FIELD:
+        return None
+    density = -np.log(np.clip(pixels, 1 / 255, 1))
+    tissue = density[density.mean(axis=1) > TISSUE]
+    if len(tissue) <= LEAST_TISSUE * len(pixels):
+        return None
+    return np.maximum(np.percentile(tissue, STRONG, axis=0), TISSUE)

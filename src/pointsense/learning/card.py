@@ -18,6 +18,8 @@ def model_card(detector: Detector, metrics: dict[str, Any], dataset: Dataset) ->
     levels = "levels " + ", ".join(ranges)
     if contract.levels == "image":
         levels = "each image stretched between its own 1 and 99.8 percentiles"
+    if contract.stains:
+        levels += ", the stains of each image brought to the strength of the training images'"
     size_of = "Objects of another size in pixels need images rescaled accordingly."
     if config.diameter:
         size_of = (

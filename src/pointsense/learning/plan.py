@@ -146,7 +146,8 @@ def _material(plan: Plan) -> tuple[InputContract, list[Field], Selection | None]
     if plan.before:
         contract = plan.before.contract
     else:
-        contract = InputContract.from_images(images, [sample.points for sample in plan.fit])
+        points = [sample.points for sample in plan.fit]
+        contract = InputContract.from_images(images, points, stains=plan.config.stains)
     for sample, image in zip(plan.select, selection_images, strict=True):
         contract.check(image, sample.name)
     selection = None if plan.before else Selection(plan.select, selection_images, plan.classes)

@@ -34,6 +34,11 @@ class Config(BaseModel):
         0.0, ge=0, description="typical diameter of objects in image pixels; 0: not known"
     )
 
+    stains: bool = Field(
+        False,
+        description="bring the stains of each bright RGB image to one strength, that of the training images",
+    )
+
     # Network
     backbone: str = Field("unet", description="'unet' (small, from scratch) or any timm model name")
     pretrained: bool = Field(False, description="ask timm for pretrained weights")

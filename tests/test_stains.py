@@ -1,0 +1,106 @@
+"""Stains of slides that were stained unlike, brought to one strength."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pointsense.datasets import Sample
+from pointsense.errors import DataError
+from pointsense.images import InputContract
+from pointsense.images.levels import MOST_CHANGE, strong_stains
+from pointsense.learning.plan import Plan, _material
+from pointsense.model.classes import PointClass
+from pointsense.model.config import Config, override
+from pointsense.model.presets import fitted_to
+
+DENSITY = {"haematoxylin": (0.9, 1.2, 0.5), "eosin": (0.1, 0.7, 0.2)}
+
+
+def slide(strength: float, seed: int = 0, side: int = 96) -> np.ndarray:
+    """Dark nuclei in pink tissue with white gaps, (side, side, 3), stained with a `strength`."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    density = np.zeros((side, side, 3))
+    density[:, : 3 * side // 4] += DENSITY["eosin"]
+    for top, left in generator.uniform(5, (side - 5, 3 * side / 4 - 5), (30, 2)):
+        density[np.hypot(y - top, x - left) < 4] = DENSITY["haematoxylin"]
+    return np.rint(255 * np.exp(-strength * density)).astype(np.uint8)
+
+
+def test_slides_stained_unlike_become_alike():
+    pale, dark = slide(0.75), slide(1.3)
+    plain = InputContract.from_images([pale, dark])
+    alike = InputContract.from_images([pale, dark], stains=True)
+    before, after = (np.abs(c.apply(pale) - c.apply(dark)).mean() for c in (plain, alike))
+    assert before > 0.08
+    assert after < 0.01
+    # What is between both in strength hardly changes, and white stays white.
+    between = slide(1.025)
+    assert np.abs(alike.apply(between) - plain.apply(between)).max() < 0.03
+    assert alike.apply(between)[:, :, -10:].min() == 1
+    assert not plain.stains
+    assert alike.stains == pytest.approx(1.025 * np.array(DENSITY["haematoxylin"]), rel=0.03)
+
+
+def test_the_strength_of_an_image_is_that_of_all_of_it():
+    """A tile of pale tissue alone would be taken for a pale slide; a prediction never asks tiles."""
+    contract = InputContract.from_images([slide(1.0)], stains=True)
+    image = np.concatenate([slide(1.2, seed=k) for k in range(4)])  # more pixels than are sampled
+    whole, half = contract.apply(image), contract.apply(image[:192])
+    assert np.abs(whole[:, :192] - half).max() < 0.02
+
+
+def test_a_change_of_strength_has_its_bounds():
+    contract = InputContract.from_images([slide(1.0)], stains=True)
+    faint = slide(0.3)
+    density = -np.log(np.clip(contract.apply(faint), 1 / 255, 1))
+    own = -np.log(np.clip(faint.transpose(2, 0, 1) / 255, 1 / 255, 1))
+    np.testing.assert_allclose(density, MOST_CHANGE * own, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        255 - slide(1.0),  # as dark as fluorescence
+        np.full((40, 40, 3), 255, np.uint8),  # no tissue
+        slide(1.0)[:, -20:],
+    ],
+    ids=["dark", "white", "gap"],
+)
+def test_what_is_not_stained_stays_as_it_is(image, caplog):
+    assert strong_stains(image.reshape(-1, 3) / 255) is None
+    contract = InputContract.from_images([slide(1.0)], stains=True)
+    np.testing.assert_array_equal(contract.apply(image), image.transpose(2, 0, 1) / np.float32(255))
+    assert not InputContract.from_images([image], stains=True).stains
+    assert "no training image is RGB on a bright ground" in caplog.text
+
+
+def test_grey_images_have_no_stains(caplog):
+    grey = slide(1.0)[:, :, :1]
+    assert not InputContract.from_images([grey], stains=True).stains
+    assert "there are no stains to bring to one strength" in caplog.text
+
+
+def test_the_contract_keeps_stains():
+    contract = InputContract.from_images([slide(1.0)], stains=True)
+    assert InputContract.from_dict(contract.to_dict()) == contract
+    older = {key: value for key, value in contract.to_dict().items() if key != "stains"}
+    assert not InputContract.from_dict(older).stains
+    for wrong in ((1.0,), (1.0, 0.0, 1.0), (1.0, 1.0, np.inf)):
+        with pytest.raises(DataError, match="stains must be 3 positive densities, or none"):
+            InputContract.from_dict(contract.to_dict() | {"stains": wrong})
+
+
+@pytest.mark.parametrize("stains", [True, False])
+def test_a_training_asks_for_it_by_a_setting(tmp_path, stains):
+    samples = []
+    for number, strength in enumerate((0.8, 1.2)):
+        Image.fromarray(slide(strength)).save(tmp_path / f"{number}.png")
+        points = np.array([[10.0, 10.0], [20.0, 20.0]])
+        samples.append(Sample(f"{number}", tmp_path / f"{number}.png", points, ("",) * 2, "a", "train"))
+    config = fitted_to(override(Config(), {"stains": stains}), 5)
+    plan = Plan(None, config, (PointClass("", 5),), samples, [], 0)
+    contract, fields, _ = _material(plan)
+    assert bool(contract.stains) == stains
+    medians = [float(field.image[0].float().quantile(0.05)) for field in fields]
+    assert (abs(medians[0] - medians[1]) < 0.02) == stains
