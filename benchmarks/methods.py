@@ -94,6 +94,7 @@ ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
 """Families with images of their own."""
 
 DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
+SLIDES = ("mitos14_half",)
 
 SHORT: dict[str, Any] = {"steps": 2500, "view_zoom": 1.0}
 """The preset for many sizes as it was when single choices were changed on it."""
@@ -152,6 +153,15 @@ METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings={"target": "heatmap", "spots": 0.0}, seeds=3),
     "alone": Method("pointsense, no heat map beside", settings={"spots": 0.0}, seeds=3, families=PAPER),
+    "stains": Method(
+        "pointsense, stains of one strength", settings={"stains": True}, seeds=2, families=SLIDES
+    ),
+    "heatmap-stains": Method(
+        "heat map, stains of one strength",
+        settings={"target": "heatmap", "spots": 0.0, "stains": True},
+        seeds=2,
+        families=SLIDES,
+    ),
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
     "steps2500": Method("2,500 steps, views alike", settings=SHORT, seeds=3, families=SIZES),
     **{
