@@ -1,5 +1,9 @@
 """Stains of slides that were stained unlike, brought to one strength."""
 
+import hashlib
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,8 +12,8 @@ from pointsense.datasets import Sample
 from pointsense.errors import DataError
 from pointsense.images import InputContract
 from pointsense.images.levels import MOST_CHANGE, strong_stains
-from pointsense.learning.plan import Plan, _material
-from pointsense.model.classes import PointClass
+from pointsense.learning.plan import Before, Plan, _material
+from pointsense.model.classes import PointClass, Reading
 from pointsense.model.config import Config, override
 from pointsense.model.presets import fitted_to
 
@@ -43,11 +47,16 @@ def test_slides_stained_unlike_become_alike():
 
 
 def test_the_strength_of_an_image_is_that_of_all_of_it():
-    """A tile of pale tissue alone would be taken for a pale slide; a prediction never asks tiles."""
+    """Pale tissue above dark, in more rows than are converted at once: the pale part alone is a pale slide."""
     contract = InputContract.from_images([slide(1.0)], stains=True)
-    image = np.concatenate([slide(1.2, seed=k) for k in range(4)])  # more pixels than are sampled
-    whole, half = contract.apply(image), contract.apply(image[:192])
-    assert np.abs(whole[:, :192] - half).max() < 0.02
+    image = np.concatenate(
+        [slide(strength, seed=k) for k, strength in enumerate((0.7, 0.7, 0.7, 1.3, 1.3, 1.3))]
+    )
+    whole, pale = contract.apply(image), contract.apply(image[:288])
+    powers = np.array(contract.stains) / (1.3 * np.array(DENSITY["haematoxylin"]))
+    plain = np.clip(image.transpose(2, 0, 1) / 255, 1 / 255, 1)
+    np.testing.assert_allclose(whole, plain ** powers[:, None, None], atol=0.02)
+    assert np.abs(whole[:, :288] - pale).max() > 0.1
 
 
 def test_a_change_of_strength_has_its_bounds():
@@ -72,13 +81,25 @@ def test_what_is_not_stained_stays_as_it_is(image, caplog):
     contract = InputContract.from_images([slide(1.0)], stains=True)
     np.testing.assert_array_equal(contract.apply(image), image.transpose(2, 0, 1) / np.float32(255))
     assert not InputContract.from_images([image], stains=True).stains
-    assert "no training image is RGB on a bright ground" in caplog.text
+    assert "no training image is RGB tissue on a bright ground" in caplog.text
 
 
 def test_grey_images_have_no_stains(caplog):
     grey = slide(1.0)[:, :, :1]
     assert not InputContract.from_images([grey], stains=True).stains
     assert "there are no stains to bring to one strength" in caplog.text
+    alone, beside = (
+        InputContract.from_images(seen, stains=True) for seen in ([slide(1.0)], [slide(1.0), grey])
+    )
+    assert alone.stains == beside.stains
+    np.testing.assert_array_equal(
+        alone.apply(grey), np.repeat(grey.transpose(2, 0, 1), 3, 0) / np.float32(255)
+    )
+
+
+def test_images_with_levels_of_their_own_keep_their_stains(caplog):
+    assert not InputContract.from_images([slide(1.0)], levels="image", stains=True).stains
+    assert "with fixed levels" in caplog.text
 
 
 def test_the_contract_keeps_stains():
@@ -104,3 +125,16 @@ def test_a_training_asks_for_it_by_a_setting(tmp_path, stains):
     assert bool(contract.stains) == stains
     medians = [float(field.image[0].float().quantile(0.05)) for field in fields]
     assert (abs(medians[0] - medians[1]) < 0.02) == stains
+
+
+def test_choices_of_before_stains_and_matched_filters_have_the_digest_they_had():
+    contract = InputContract.from_images([slide(1.0)])
+    plan = Plan(None, Config(), (PointClass("a", 5),), [], [], 0, Before("run", contract, {}))
+    kinds = [{"name": "a", "radius": 5, "reading": {"blur": 0.0, "rounding": 0.5}, "threshold": 0.5}]
+    older = json.dumps(
+        {key: value for key, value in contract.to_dict().items() if key != "stains"}, separators=(",", ":")
+    )
+    assert plan.request["choices"] == hashlib.sha256((json.dumps(kinds) + older).encode()).hexdigest()[:16]
+    matched = replace(plan, classes=(PointClass("a", 5, Reading(matched=True)),))
+    stained = replace(plan, before=Before("run", InputContract.from_images([slide(1.0)], stains=True), {}))
+    assert len({one.request["choices"] for one in (plan, matched, stained)}) == 3

@@ -133,7 +133,8 @@ class InputContract(BaseModel):
         for each image. Grey among RGB images counts as RGB, 8 bits among
         16 as 16. Unless `levels` are given, images have levels of their own where their contrasts are unlike:
         where they differ by more than a factor of 2, the tenth of the images at either end, and empty ones, left out.
-        With `stains` those of each image are brought to the mean of the bright RGB images, where there are any.
+        With `stains` those of each image are brought to the mean of the bright RGB images, where there are any and the
+        levels are fixed.
 
         Raises
         ------
@@ -184,11 +185,12 @@ class InputContract(BaseModel):
 
     def _with_stains_of(self, samples: Sequence[Array]) -> InputContract:
         """The contract that brings stains to the mean of these images, of which there are pixels (N, C) each."""
-        seen = [strong_stains(self.apply(sample[None])[:, 0].T) for sample in samples]
+        seen = [] if self.levels == "image" else [strong_stains(self._levelled(sample)) for sample in samples]
         found = [one for one in seen if one is not None]
         if not found:
             log.warning(
-                "no training image is RGB on a bright ground: there are no stains to bring to one strength"
+                "no training image is RGB tissue on a bright ground with fixed levels: there are no stains to bring to "
+                "one strength"
             )
             return self
         return self.model_copy(update={"stains": tuple(np.mean(found, axis=0).tolist())})
@@ -264,7 +266,8 @@ class InputContract(BaseModel):
 
         Whole numbers of another width and floats in [0, 1] are brought to `dtype` by their full range, RGB to
         grey by luminance (Rec. 601), grey to RGB by repetition; then black (`low`) becomes 0, white (`high`)
-        1, and what lies outside [-0.5, 2] is clipped. Where stains are brought to one strength, so are the image's.
+        1, and what lies outside [-0.5, 2] is clipped. Where the image's stains are brought to another strength, what
+        is brighter than 1 is white.
 
         Parameters
         ----------
@@ -301,11 +304,18 @@ class InputContract(BaseModel):
         """To which the channels of an image (H, W, C) are raised, which multiplies its densities; None: to none."""
         if not self.stains:
             return None
-        sample = sampled(image, np.random.default_rng(0))[None]
-        own = strong_stains(self.model_copy(update={"stains": ()}).apply(sample)[:, 0].T)
+        own = strong_stains(self._levelled(sampled(image, np.random.default_rng(0))))
         if own is None:
             return None
         return np.clip(np.array(self.stains) / own, 1 / MOST_CHANGE, MOST_CHANGE).astype(np.float32)
+
+    def _levelled(self, pixels: Array) -> npt.NDArray[np.float32]:
+        """Pixels (N, C) of an image as (N, channels), by the fixed levels."""
+        low, high = (np.array(level, np.float32) for level in (self.low, self.high))
+        levelled: npt.NDArray[np.float32] = np.clip(
+            (self._converted(pixels[None])[0] - low) / (high - low), *CLIP
+        )
+        return levelled
 
     def _converted(self, image: Array) -> npt.NDArray[np.float32]:
         """An image (H, W, C) with the contract's channels and in the numbers of its `dtype`."""

@@ -94,7 +94,7 @@ def _brightest(every_second: npt.NDArray[np.float32]) -> float:
 
 def strong_stains(pixels: Array) -> Array | None:
     """Optical density of strong stains in each channel (3,), by pixels (N, 3) in [0, 1]; None if it is not stained."""
-    if pixels.shape[1] != 3 or pixels.mean() <= BRIGHT_FIELD:
+    if pixels.shape[1] != 3 or (pixels[:, :1] == pixels).all() or pixels.mean() <= BRIGHT_FIELD:
         return None
     density = -np.log(np.clip(pixels, 1 / 255, 1))
     tissue = density[density.mean(axis=1) > TISSUE]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
-from pointsense.inference.off_grid import local_maxima, matched_filter, recover_measure, subcell
+from pointsense.inference.off_grid import local_maxima, read_codes, subcell
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config
 
@@ -95,8 +95,8 @@ def decode_windows(
 ) -> Found:
     """Points of one image from its window codes (L * m, I, J), with or without the help of the mass map (H, W).
 
-    "codes" recovers the points from the codes alone, "full" from the codes with the mass map's maxima as a warm
-    start, "maxima" takes the mass map's maxima as they are.
+    "codes" reads the points from the codes alone, "full" recovers them with the mass map's maxima as a warm start (a
+    matched filter needs none), "maxima" takes the mass map's maxima as they are.
     """
     blur = reading.blur
     if decoder == "maxima" or config.target == "heatmap":
@@ -111,14 +111,11 @@ def decode_windows(
         votes = np.full(len(scores), config.axes if config.target == "code" else 1)
         return Found(to_pixels(positions, config.stride), scores, votes, np.zeros(len(scores)))
 
-    if reading.matched:
-        measure = matched_filter(code, codes, reading, floor=FLOOR)
-    else:
-        start = None
-        if decoder == "full" and mass is not None:
-            heights = smoothed(mass, min(blur, 0.5))
-            start = subcell(heights, local_maxima(heights, FLOOR / 2))
-        measure = recover_measure(code, codes, reading, start=start, floor=FLOOR)
+    start = None
+    if decoder == "full" and mass is not None and not reading.matched:
+        heights = smoothed(mass, min(blur, 0.5))
+        start = subcell(heights, local_maxima(heights, FLOOR / 2))
+    measure = read_codes(code, codes, reading, start=start, floor=FLOOR)
     scores = measure.supported.cpu().numpy().astype(float)
     votes = (measure.axis_masses >= measure.masses[:, None] / 2).sum(1).cpu().numpy()
     # An axis sees one of the two coordinates: the mean square of its offsets is half of the distance's.

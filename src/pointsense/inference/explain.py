@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.inference.decode import to_cells
-from pointsense.inference.off_grid import recover_measure
+from pointsense.inference.off_grid import read_codes
 from pointsense.inference.scaling import factors, to_working
 from pointsense.model.network import ProjectionNetwork
 
@@ -66,8 +66,8 @@ def explain(
     region = prepared[:, origin[0] :, origin[1] :][:, :REGION, :REGION]
     below, right = (-side % detector.step for side in region.shape[1:])
     codes = detector.map(F.pad(region[None], (0, right, 0, below), mode="replicate")[0])[0][k]
-    measure = recover_measure(code, codes, kind.reading)
-    certain = measure.masses >= kind.threshold
+    measure = read_codes(code, codes, kind.reading)
+    certain = (measure.supported if kind.reading.matched else measure.masses) >= kind.threshold
     lattice = (codes.shape[1], codes.shape[2])
     working = to_working(truth, scale).reshape(-1, 2) - origin
     working = working[np.all((working >= -0.5) & (working < np.array(region.shape[1:]) - 0.5), axis=1)]

@@ -109,6 +109,15 @@ def subcell(values: Tensor, peaks: Tensor) -> Tensor:
     return (peaks + (shift / 2).clamp(-0.5, 0.5)).contiguous()  # `nonzero` gives columns that lie apart
 
 
+def read_codes(
+    code: ProjectionCode, codes: Tensor, reading: Reading, *, start: Tensor | None = None, floor: float = 0.1
+) -> Measure:
+    """The points of one image, by its matched filter or recovered, as the reading says; see both."""
+    if reading.matched:
+        return matched_filter(code, codes, reading, floor=floor)
+    return recover_measure(code, codes, reading, start=start, floor=floor)
+
+
 @torch.no_grad()
 def recover_measure(
     code: ProjectionCode,
@@ -166,9 +175,10 @@ def matched_filter(
 ) -> Measure:
     """The peaks of the mass that lies about each cell, less the farther off: for objects far apart.
 
-    It is what a lone atom would take of the codes, a linear map of them, where a point of unit mass gives 1. Where the
-    network's doubt has spread an object's mass over several cells, a wide atom gathers it, and its height ranks;
-    recovery would make several atoms of it, each with a part.
+    The peaks are those of what a lone atom would take of the codes, a linear map of them, where a point of unit mass
+    gives 1. What codes support at a peak is told with the atoms of the others taken away, which hardly overlap. Where
+    the network's doubt has spread an object's mass over several cells, a wide atom gathers it, and it ranks; recovery
+    would make several atoms of it, each with a part.
 
     Parameters
     ----------

@@ -80,8 +80,19 @@ class Plan:
         }
         if self.before is None:
             return asked
-        chosen = json.dumps([asdict(kind) for kind in self.classes]) + self.before.contract.model_dump_json()
+        chosen = json.dumps([_asked_for(kind) for kind in self.classes])
+        chosen += self.before.contract.model_dump_json(
+            exclude=None if self.before.contract.stains else {"stains"}
+        )
         return asked | {"choices": hashlib.sha256(chosen.encode()).hexdigest()[:16]}
+
+
+def _asked_for(kind: PointClass) -> dict[str, Any]:
+    """A class in JSON; without what came later where it is not used, so that older trainings can go on."""
+    asked = asdict(kind)
+    if not kind.reading.matched:
+        del asked["reading"]["matched"]
+    return asked
 
 
 def carry_out(

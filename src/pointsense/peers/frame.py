@@ -35,7 +35,8 @@ class Frame:
     @classmethod
     def of(cls, problem: Problem, images: Sequence[Image]) -> Frame:
         """The frame that the images to learn from, those of `problem.fit`, imply."""
-        contract = InputContract.from_images(images, [sample.points for sample in problem.fit])
+        points = [sample.points for sample in problem.fit]
+        contract = InputContract.from_images(images, points, stains=problem.config.stains)
         return cls(contract, problem.config.scale)
 
     def prepare(self, image: Image, name: str = "the image") -> Tensor:
