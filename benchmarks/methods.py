@@ -154,12 +154,12 @@ METHODS = {
     "heatmap": Method("heat map, same network", settings={"target": "heatmap", "spots": 0.0}, seeds=3),
     "alone": Method("pointsense, no heat map beside", settings={"spots": 0.0}, seeds=3, families=PAPER),
     "stains": Method(
-        "pointsense, stains of one strength", settings={"stains": True}, seeds=2, families=SLIDES
+        "pointsense, stains of one strength", settings={"stains": True}, seeds=3, families=SLIDES
     ),
     "heatmap-stains": Method(
         "heat map, stains of one strength",
         settings={"target": "heatmap", "spots": 0.0, "stains": True},
-        seeds=2,
+        seeds=3,
         families=SLIDES,
     ),
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
