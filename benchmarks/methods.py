@@ -96,6 +96,9 @@ ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
 DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
 SLIDES = ("mitos14_half",)
 
+HEATMAP: dict[str, Any] = {"target": "heatmap", "spots": 0.0}
+"""In place of the code, with nothing beside it."""
+
 SHORT: dict[str, Any] = {"steps": 2500, "view_zoom": 1.0}
 """The preset for many sizes as it was when single choices were changed on it."""
 
@@ -151,14 +154,14 @@ OURS = (("code", "pointsense"), ("heatmap", "heat map"))
 
 METHODS = {
     "code": Method("pointsense", seeds=3),
-    "heatmap": Method("heat map, same network", settings={"target": "heatmap", "spots": 0.0}, seeds=3),
+    "heatmap": Method("heat map, same network", settings=HEATMAP, seeds=3),
     "alone": Method("pointsense, no heat map beside", settings={"spots": 0.0}, seeds=3, families=PAPER),
     "stains": Method(
         "pointsense, stains of one strength", settings={"stains": True}, seeds=3, families=SLIDES
     ),
     "heatmap-stains": Method(
         "heat map, stains of one strength",
-        settings={"target": "heatmap", "spots": 0.0, "stains": True},
+        settings=HEATMAP | {"stains": True},
         seeds=3,
         families=SLIDES,
     ),

@@ -360,12 +360,8 @@ def test_refit_needs_a_training_that_chose(data, tmp_path):
 def test_atoms_may_be_wider_where_neighbours_lie_apart():
     grid = np.stack(np.meshgrid(*[np.arange(10.0)] * 2), -1).reshape(-1, 2)
     wide = (replace(USUAL, blur=0.75), replace(USUAL, blur=1.0), Reading(2.0, matched=True))
-    for spacing, other in (
-        (1, ()),
-        (12, wide[:1]),
-        (20, wide[1:2]),
-        (60, wide[2:]),
-    ):  # px, of which four make a cell
+    px = {1: (), 12: wide[:1], 20: wide[1:2], 60: wide[2:]}  # of which four make a cell
+    for spacing, other in px.items():
         assert usual_readings([spacing * grid, spacing * grid[:50]], 0.25) == [USUAL, *other]
     # Of those alone in their image nothing is near; one close pair in a hundred is no matter, one in ten is.
     assert usual_readings([grid[:1]] * 30, 0.25)[-1].blur == 2.0

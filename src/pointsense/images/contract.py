@@ -185,7 +185,7 @@ class InputContract(BaseModel):
 
     def _with_stains_of(self, samples: Sequence[Array]) -> InputContract:
         """The contract that brings stains to the mean of these images, of which there are pixels (N, C) each."""
-        seen = [] if self.levels == "image" else [strong_stains(self._levelled(sample)) for sample in samples]
+        seen = [] if self.levels == "image" else [self._stains_of(sample) for sample in samples]
         found = [one for one in seen if one is not None]
         if not found:
             log.warning(
@@ -291,10 +291,7 @@ class InputContract(BaseModel):
         out = np.empty((self.channels, *image.shape[:2]), np.float32)
         for top in range(0, len(image), BAND):
             values = out[:, top : top + BAND]
-            values[:] = np.moveaxis(self._converted(image[top : top + BAND]), 2, 0)
-            values -= low.reshape(-1, 1, 1)
-            values /= (high - low).reshape(-1, 1, 1)
-            np.clip(values, *CLIP, out=values)
+            values[:] = np.moveaxis(self._levelled(image[top : top + BAND], low, high), 2, 0)
             if powers is not None:
                 np.clip(values, 1 / 255, 1, out=values)
                 np.power(values, powers.reshape(-1, 1, 1), out=values)
@@ -304,18 +301,21 @@ class InputContract(BaseModel):
         """To which the channels of an image (H, W, C) are raised, which multiplies its densities; None: to none."""
         if not self.stains:
             return None
-        own = strong_stains(self._levelled(sampled(image, np.random.default_rng(0))))
+        own = self._stains_of(sampled(image, np.random.default_rng(0)))
         if own is None:
             return None
         return np.clip(np.array(self.stains) / own, 1 / MOST_CHANGE, MOST_CHANGE).astype(np.float32)
 
-    def _levelled(self, pixels: Array) -> npt.NDArray[np.float32]:
-        """Pixels (N, C) of an image as (N, channels), by the fixed levels."""
-        low, high = (np.array(level, np.float32) for level in (self.low, self.high))
-        levelled: npt.NDArray[np.float32] = np.clip(
-            (self._converted(pixels[None])[0] - low) / (high - low), *CLIP
-        )
-        return levelled
+    def _stains_of(self, pixels: Array) -> Array | None:
+        """The strong stains of an image by pixels (N, C) of it, where levels are fixed."""
+        return strong_stains(self._levelled(pixels[None], *self._levels_of(pixels[None]))[0])
+
+    def _levelled(self, image: Array, low: Array, high: Array) -> npt.NDArray[np.float32]:
+        """An image (H, W, C) with the contract's channels, `low` made 0 and `high` 1."""
+        values = self._converted(image)
+        values -= low
+        values /= high - low
+        return np.clip(values, *CLIP, out=values)
 
     def _converted(self, image: Array) -> npt.NDArray[np.float32]:
         """An image (H, W, C) with the contract's channels and in the numbers of its `dtype`."""
