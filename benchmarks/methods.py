@@ -34,6 +34,8 @@ class Method:
         The method whose training it reads with its own settings; "" where it is trained itself.
     refit : bool
         Whether that training is made once more on all training images, with its thresholds.
+    beside : tuple of str
+        Methods that its F1 is compared with, in place of those that its table compares with.
     """
 
     title: str
@@ -46,6 +48,7 @@ class Method:
     ablates: tuple[str, ...] = ()
     trained_as: str = ""
     refit: bool = False
+    beside: tuple[str, ...] = ()
 
     def cells(self) -> list[tuple[str, int]]:
         """The tasks and seeds that the comparison asks for."""
@@ -94,10 +97,17 @@ ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
 """Families with images of their own."""
 
 DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
-SLIDES = ("mitos14_half",)
+SLIDES = ("icpr2012", "icpr2012-A04", "mitos14_half")
+"""Families with images of several slides, which are stained unlike."""
+
+AS_STAINED: dict[str, Any] = {"stains": False}
+"""Images as they are: in place of stains of one strength, which came after what has this."""
 
 HEATMAP: dict[str, Any] = {"target": "heatmap", "spots": 0.0}
 """In place of the code, with nothing beside it."""
+
+BOXES: dict[str, Any] = WEIGHTS | {"backbone": "mobilenetv2_100"}
+"""Faster R-CNN on the encoder that our networks have where they do not learn from scratch."""
 
 SHORT: dict[str, Any] = {"steps": 2500, "view_zoom": 1.0}
 """The preset for many sizes as it was when single choices were changed on it."""
@@ -149,21 +159,47 @@ READINGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Other ways to predict with the models that the mitoses' settings train, by name."""
 
-OURS = (("code", "pointsense"), ("heatmap", "heat map"))
-"""Methods whose trainings are read in other ways, too, and what these are called."""
-
 METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings=HEATMAP, seeds=3),
-    "alone": Method("pointsense, no heat map beside", settings={"spots": 0.0}, seeds=3, families=PAPER),
-    "stains": Method(
-        "pointsense, stains of one strength", settings={"stains": True}, seeds=3, families=SLIDES
+    "stains0": Method("pointsense, stains as they are", settings=AS_STAINED, seeds=3, families=SLIDES),
+    "heatmap-stains0": Method(
+        "heat map, stains as they are", settings=HEATMAP | AS_STAINED, seeds=3, families=SLIDES
     ),
-    "heatmap-stains": Method(
-        "heat map, stains of one strength",
-        settings=HEATMAP | {"stains": True},
+    "alone": Method(
+        "pointsense, stains as they are, no heat map beside",
+        settings=AS_STAINED | {"spots": 0.0},
         seeds=3,
-        families=SLIDES,
+        families=PAPER,
+        beside=("stains0", "heatmap-stains0"),
+    ),
+    "stains0-refit": Method(
+        "pointsense, stains as they are, learned again from all images",
+        families=PAPER,
+        trained_as="stains0",
+        refit=True,
+        beside=("stains0", "heatmap-stains0"),
+    ),
+    **{
+        f"{name}-{key}": Method(
+            f"{title}, stains as they are, {words}",
+            settings=settings,
+            families=PAPER,
+            trained_as=name,
+            beside=(f"{beside}-{key}" if name != beside else beside,),
+        )
+        for name, title, beside in (
+            ("stains0", "pointsense", "heatmap-stains0"),
+            ("heatmap-stains0", "heat map", "heatmap-stains0"),
+        )
+        for key, (words, settings) in READINGS.items()
+    },
+    "alone-look0": Method(
+        f"pointsense, stains as they are, no heat map beside, {READINGS['look0'][0]}",
+        settings=READINGS["look0"][1],
+        families=PAPER,
+        trained_as="alone",
+        beside=("heatmap-stains0-look0",),
     ),
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
     "steps2500": Method("2,500 steps, views alike", settings=SHORT, seeds=3, families=SIZES),
@@ -174,31 +210,22 @@ METHODS = {
             seeds=3,
             families=SIZES,
             trained_as=name,
+            beside=(beside,),
         )
-        for name, title in OURS
+        for name, title, beside in (
+            ("code", "pointsense", "heatmap-alike"),
+            ("heatmap", "heat map", "heatmap"),
+        )
     },
-    **{
-        f"{name}-{key}": Method(f"{title}, {words}", settings=settings, families=PAPER, trained_as=name)
-        for name, title in OURS
-        for key, (words, settings) in READINGS.items()
-    },
-    "code-refit": Method(
-        "pointsense, learned again from all images", families=PAPER, trained_as="code", refit=True
+    "fcrn": Method("density, FCRN-A", peer="fcrn", settings=AS_STAINED),
+    "faster-rcnn": Method("Faster R-CNN", peer="faster-rcnn", settings=BOXES | AS_STAINED),
+    "faster-rcnn-stains": Method(
+        "Faster R-CNN, stains of one strength", peer="faster-rcnn", settings=BOXES, families=("mitos14_half",)
     ),
-    "alone-look0": Method(
-        f"pointsense, no heat map beside, {READINGS['look0'][0]}",
-        settings=READINGS["look0"][1],
-        families=PAPER,
-        trained_as="alone",
+    "log": Method("LoG", peer="log", settings=AS_STAINED),
+    "spotiflow": Method(
+        "Spotiflow", peer="spotiflow", settings=AS_STAINED, families=ONE_OF_EACH, first_fold=True
     ),
-    "fcrn": Method("density, FCRN-A", peer="fcrn"),
-    "faster-rcnn": Method(
-        "Faster R-CNN",
-        peer="faster-rcnn",
-        settings=WEIGHTS | {"backbone": "mobilenetv2_100"},
-    ),
-    "log": Method("LoG", peer="log"),
-    "spotiflow": Method("Spotiflow", peer="spotiflow", families=ONE_OF_EACH, first_fold=True),
     "cnncs": Method("CNNCS", "cnncs", LITERAL, families=PAPER, first_fold=True),
     "ecnncs-1": Method("ECNNCS-1", "ecnncs-1", LITERAL, families=PAPER, first_fold=True),
     "ecnncs-2": Method("ECNNCS-2", "ecnncs-2", LITERAL, families=PAPER, first_fold=True),
@@ -238,7 +265,9 @@ METHODS = {
         )
     },
     **{
-        name: Method(title, settings={"look": 0, "overlay": 0.0, "spots": 0.0} | change, ablates=tasks)
+        name: Method(
+            title, settings=AS_STAINED | {"look": 0, "overlay": 0.0, "spots": 0.0} | change, ablates=tasks
+        )
         for name, (title, change, tasks) in CHANGES.items()
     },
 }

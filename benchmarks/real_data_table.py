@@ -17,7 +17,7 @@ from tasks import FAMILIES, TASKS
 
 MISSING = "missing"
 OURS, BASELINE, PAPERS_BASELINE = "code", "heatmap", "cnncs-repaired"
-BESIDE = ("code", "code-look0", "faster-rcnn")
+BESIDE = ("code", "stains0", "stains0-look0", "faster-rcnn")
 """What the paper's systems are shown beside."""
 
 DRAWS = 1000
@@ -51,7 +51,7 @@ def render(results: dict[Cell, Result]) -> str:
 
 def glance_table(results: dict[Cell, Result]) -> str:
     """Mean F1 of ours and of the other detectors on each set of which there is any result."""
-    names = [name for name, method in METHODS.items() if name in (OURS, BASELINE) or method.peer]
+    names = [name for name, method in METHODS.items() if name in (OURS, BASELINE, method.peer)]
     rows = []
     for family, tasks in FAMILIES.items():
         f1s: list[float | None] = []
@@ -119,10 +119,7 @@ def scores_table(results: dict[Cell, Result], belongs: Callable[[str, Method], b
             )
             for radius, scores in by_radius(there).items():
                 main = radius == f"{there[0]['radius_px']:g}"
-                besides = baselines
-                if belongs is is_reading and method.trained_as != BASELINE:
-                    # What is read otherwise is compared with the heat map read in the same way.
-                    besides = (name.replace(method.trained_as, BASELINE),)
+                besides = baselines if belongs is is_of_the_paper else method.beside or baselines
                 differences = [difference_to(name, cells, results, one) if main else "" for one in besides]
                 rows.append(
                     (

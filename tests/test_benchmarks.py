@@ -57,20 +57,20 @@ def result(name="vgg_cells", method="code", f1=0.97, seed=0):
     }
 
 
-@pytest.mark.parametrize("method", ["code", "heatmap", "fcrn", "log"])
+@pytest.mark.parametrize("method", ["stains0", "heatmap-stains0", "fcrn", "log"])
 def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tmp_path, capsys, method):
     monkeypatch.setattr("pointsense.learning.selection.BLURS", (0.5, 1.0))  # for speed
     out, runs = tmp_path / "results", tmp_path / "runs"
     arguments = ["--smoke", "--method", method, "--out", str(out), "--runs", str(runs)]
     assert real_data.main(arguments) == 0
-    path = out / ("synthetic.json" if method == "code" else f"synthetic-{method}.json")
+    path = out / f"synthetic-{method}.json"
     written = json.loads(path.read_text())
     assert written["protocol"] == "one-to-one"
     assert written["threshold_choice"] == "selection part of train"
     assert written["training"]["steps"] == (0 if method == "log" else written["settings"]["steps"])
     assert set(written["images"]) == {"synthetic_005.png", "synthetic_006.png"}
-    assert set(written["other_decoders"]) == ({"codes", "maxima"} if method == "code" else set())
-    assert (written["code"] is None) == (method != "code")
+    assert set(written["other_decoders"]) == ({"codes", "maxima"} if method == "stains0" else set())
+    assert (written["code"] is None) == (method != "stains0")
     for report in (written["scores"], *written["other_decoders"].values()):
         assert 0 <= report["overall"]["f1"] <= 1
         assert report["f1_interval"]["units"] == "images"
@@ -109,18 +109,18 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
     eight = json.loads((out / f"synthetic-{method}-views8.json").read_text())
     assert (eight["method"], eight["settings"]["views"]) == (f"{method}-views8", 8)
     assert eight["training"]["seconds"] == written["training"]["seconds"]  # the same model
-    if method == "code":
-        assert real_data.main(["--smoke", "--method", "code-refit", *arguments[3:]]) == 0
-        refit = json.loads((out / "synthetic-code-refit.json").read_text())
+    if method == "stains0":
+        assert real_data.main(["--smoke", "--method", "stains0-refit", *arguments[3:]]) == 0
+        refit = json.loads((out / "synthetic-stains0-refit.json").read_text())
         assert refit["training"]["seconds"] != written["training"]["seconds"]
         assert (refit["reading"], refit["training"]["f1"]) == (written["reading"], written["training"]["f1"])
-        learned = json.loads((runs / "synthetic-code-refit" / "metrics.json").read_text())
+        learned = json.loads((runs / "synthetic-stains0-refit" / "metrics.json").read_text())
         assert len(learned["train_images"]) == written["train_images"]
         assert refit["scores"]["threshold"] == written["scores"]["threshold"]
         with monkeypatch.context() as patched:
             patched.setattr("pointsense.learning.fit.refit", train)
-            assert real_data.main(["--smoke", "--method", "code-refit", *arguments[3:], "--rescore"]) == 0
-        again = json.loads((out / "synthetic-code-refit.json").read_text())
+            assert real_data.main(["--smoke", "--method", "stains0-refit", *arguments[3:], "--rescore"]) == 0
+        again = json.loads((out / "synthetic-stains0-refit.json").read_text())
         assert (again["scores"], again["training"]) == (refit["scores"], refit["training"])
     path.unlink()
     assert real_data.main([*arguments, "--minutes", "7"]) == 2
@@ -241,10 +241,11 @@ def test_the_papers_systems_are_compared_with_cnncs(real_data, tables, tmp_path)
 
 
 def test_another_reading_is_compared_with_the_heat_map_read_alike(real_data, tables, tmp_path):
-    ours, theirs = (result("mitos14_half", method=f"{name}-look0") for name in ("code", "heatmap"))
+    ours, theirs = (result("mitos14_half", method=f"{name}-look0") for name in ("stains0", "heatmap-stains0"))
     theirs["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
     page = tables.render(tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
-    assert "| mitos14_half | pointsense, no second look | 1 of 1 | 5 | 0.970 | one | +0.200 [" in page
+    row = "| mitos14_half | pointsense, stains as they are, no second look | 1 of 1 | 5 | 0.970 | one | +0.200 ["
+    assert row in page
 
 
 def test_a_further_radius_and_method_get_lines_of_their_own(real_data, tables, tmp_path):

@@ -1,9 +1,11 @@
 """The page of the worst mistakes: which come first, and what is seen around them."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 from pointsense.datasets import load_dataset
 from pointsense.evaluation import Case, evaluate
@@ -11,6 +13,8 @@ from pointsense.evaluation.report import Part
 from pointsense.images import read_image
 from pointsense.inference.detector import Detector
 from pointsense.inference.explain import explain
+from pointsense.model.classes import Reading
+from pointsense.model.config import override
 from pointsense.reporting import mistakes
 from pointsense.reporting.code_section import _densest
 from pointsense.reporting.mistakes import MOST, write_mistakes
@@ -96,6 +100,24 @@ def test_the_window_to_explain_is_the_one_around_a_point(cells, run, at):
     assert np.abs(middle - at).max() <= max(bottom - top, 40)
     inside = np.all((sample.points >= (top, left)) & (sample.points < (bottom, right)), axis=1)
     assert abs(len(view["truth"]) - inside.sum()) <= 2  # but for points at the very border
+
+
+@pytest.mark.parametrize("reading", [Reading(), Reading(2.0, matched=True)])
+def test_the_window_to_explain_shows_what_is_predicted(cells, run, reading):
+    sample = load_dataset(cells).val[0]
+    detector, image = Detector.load(run, device="cpu"), read_image(sample.path)
+    detector.config = override(detector.config, {"views": 1})
+    [kind] = detector.classes
+    detector.classes = (replace(kind, reading=reading, threshold=0.15),)
+    predicted = detector.predict(image).points
+    view = explain(detector, image, sample.points, at=np.array([48.0, 48.0]))
+    top, left, bottom, right = view["box"]
+    inner = np.all((predicted >= (top + 2, left + 2)) & (predicted < (bottom - 2, right - 2)), axis=1)
+    shown = view["points"] + (top, left)
+    assert inner.sum() > 1
+    assert cdist(predicted[inner], shown).min(1).max() < 0.6
+    inner = np.all((shown >= (top + 2, left + 2)) & (shown < (bottom - 2, right - 2)), axis=1)
+    assert cdist(shown[inner], predicted).min(1).max() < 0.6
 
 
 def test_the_densest_place():

@@ -130,10 +130,10 @@ def test_no_codes_no_points():
 WIDE = Reading(blur=2.0, matched=True)
 
 
-def doubted(points: torch.Tensor, mass: float = 1.0) -> torch.Tensor:
-    """Codes of points whose mass lies in eight parts around them, 2.5 cells away."""
+def doubted(points: torch.Tensor, mass: float = 1.0, cells: float = 2.5) -> torch.Tensor:
+    """Codes of points whose mass lies in eight parts around them, `cells` away."""
     angles = torch.arange(8) * (math.pi / 4)
-    around = 2.5 * torch.stack([angles.sin(), angles.cos()], 1)
+    around = cells * torch.stack([angles.sin(), angles.cos()], 1)
     return torch.stack([mass / 8 * codes_of(points + offset) for offset in around]).sum(0)
 
 
@@ -160,6 +160,15 @@ def test_a_matched_filter_has_no_cap_and_says_what_the_axes_support():
     torch.testing.assert_close(tight.supported, torch.ones(2), rtol=0, atol=0.15)
     assert (once.axis_masses.std(1) > 0).all()
     assert len(matched_filter(CODE, torch.zeros(CODE.numbers, 5, 5), WIDE).positions) == 0
+
+
+def test_lumps_of_an_object_do_not_take_from_one_another():
+    """With the others' atoms taken away a lump of a wide ring would have less than nothing."""
+    point = torch.tensor([[24.0, 24.0]])
+    ring = matched_filter(CODE, doubted(point, cells=4.5), WIDE)
+    lump = matched_filter(CODE, codes_of(point) / 8, WIDE, floor=0.05)
+    assert len(ring.positions) > 1
+    assert ring.supported.min() > lump.supported.max()
 
 
 def test_a_matched_reading_needs_the_codes_alone():

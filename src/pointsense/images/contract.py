@@ -190,7 +190,7 @@ class InputContract(BaseModel):
         if not found:
             log.warning(
                 "no training image is RGB tissue on a bright ground with fixed levels: there are no stains to bring to "
-                "one strength"
+                "one strength (stains=true changes nothing)"
             )
             return self
         return self.model_copy(update={"stains": tuple(np.mean(found, axis=0).tolist())})

@@ -67,7 +67,7 @@ def explain(
     below, right = (-side % detector.step for side in region.shape[1:])
     codes = detector.map(F.pad(region[None], (0, right, 0, below), mode="replicate")[0])[0][k]
     measure = read_codes(code, codes, kind.reading)
-    certain = (measure.supported if kind.reading.matched else measure.masses) >= kind.threshold
+    certain = measure.supported >= kind.threshold
     lattice = (codes.shape[1], codes.shape[2])
     working = to_working(truth, scale).reshape(-1, 2) - origin
     working = working[np.all((working >= -0.5) & (working < np.array(region.shape[1:]) - 0.5), axis=1)]

@@ -166,7 +166,8 @@ def recover_measure(
         mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=cap)])
         p, mass = _settled(atoms, p, mass, reading, floor, cap)
     p, mass = atoms.slide(p, mass, cap, LAST_SLIDES)
-    return _with_evidence(atoms, p[mass >= floor], mass[mass >= floor])
+    p, mass = p[mass >= floor], mass[mass >= floor]
+    return _with_evidence(atoms, p, mass, explained=mass)
 
 
 @torch.no_grad()
@@ -176,9 +177,9 @@ def matched_filter(
     """The peaks of the mass that lies about each cell, less the farther off: for objects far apart.
 
     The peaks are those of what a lone atom would take of the codes, a linear map of them, where a point of unit mass
-    gives 1. What codes support at a peak is told with the atoms of the others taken away, which hardly overlap. Where
-    the network's doubt has spread an object's mass over several cells, a wide atom gathers it, and it ranks; recovery
-    would make several atoms of it, each with a part.
+    gives 1; so is what each axis supports, from which nothing is taken away. Where the network's doubt has spread an
+    object's mass over several cells, a wide atom gathers it, and it ranks; recovery would make several atoms of it,
+    each with a part.
 
     Parameters
     ----------
@@ -198,7 +199,8 @@ def matched_filter(
     atoms = _atoms_of_finite(code, codes, reading)
     taken = atoms.certificate(atoms.x)
     peaks = local_maxima(taken, floor * atoms.of_a_point)
-    found = _with_evidence(atoms, subcell(taken, peaks), taken[peaks[:, 0], peaks[:, 1]])
+    mass = taken[peaks[:, 0], peaks[:, 1]]
+    found = _with_evidence(atoms, subcell(taken, peaks), mass, explained=torch.zeros_like(mass))
     return replace(
         found, masses=found.masses / atoms.of_a_point, axis_masses=found.axis_masses / atoms.of_a_point
     )
@@ -260,9 +262,10 @@ def _superfluous(p: Tensor, mass: Tensor, rounding: float) -> Tensor:
     return torch.tensor(chosen, dtype=torch.long, device=p.device).reshape(-1, 2)
 
 
-def _with_evidence(atoms: Atoms, p: Tensor, mass: Tensor) -> Measure:
-    """What each axis alone says about the atoms: its codes with all other atoms taken away."""
-    each, along, _ = atoms.correlate(p, mass)
+def _with_evidence(atoms: Atoms, p: Tensor, mass: Tensor, explained: Tensor) -> Measure:
+    """What each axis alone says about the atoms, with the others taken away as far as their masses are `explained`."""
+    each, along, _ = atoms.correlate(p, explained)
     axes = atoms.code.axes
     own, stiff = atoms.energy / axes, 2 * atoms.stiffness / axes
-    return Measure(p, mass, mass[:, None] + each / own, along / (stiff * mass.clamp(min=1e-3)[:, None]))
+    offsets = along / (stiff * mass.clamp(min=1e-3)[:, None])
+    return Measure(p, mass, explained[:, None] + each / own, offsets)

@@ -50,10 +50,12 @@ _PRETRAINED: dict[str, Any] = {
     "checks": 4,
 }
 
-# Rare objects in large fields of few slides: an encoder that has seen images before, a heat map beside the code, more
-# doubt about the stain, the mean of four rotations, and a second look at candidates at full resolution.
+# Rare objects in large fields of few slides: an encoder that has seen images before, a heat map beside the code, stains
+# of one strength and more doubt about them, the mean of four rotations, and a second look at candidates at full
+# resolution.
 _MITOSES: dict[str, Any] = _PRETRAINED | {
     "steps": 1800,
+    "stains": True,
     "jitter": 0.2,
     "learning_rate": 1e-3,
     "backbone_learning_rate": 3e-4,
