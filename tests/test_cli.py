@@ -102,7 +102,6 @@ def test_help_lists_the_verbs(cli):
     [
         ["nothing"],
         ["train", "data"],
-        ["check", "data", "--val-fold", "first"],
         ["train", "data", "--out", "run", "--selection-fraction", "2"],
         ["train", "data", "--out", "run", "--time-limit", "0"],
         ["predict", "a.png", "-m", "run", "-o", "out", "--tile", "8"],
@@ -166,7 +165,8 @@ def test_check_counts_warnings_but_exits_with_0(cli, tmp_path):
     code, out, _ = cli("check", data)
     assert code == 0
     assert "warning: 1 point repeats another" in out
-    assert out.endswith("0 errors, 1 warning\n")
+    assert "warning: the match radius is not known" in out
+    assert out.endswith("0 errors, 2 warnings\n")
 
 
 def adding(lines):
@@ -637,6 +637,43 @@ def test_results_of_images_that_are_gone_are_replaced_too(cli, run, tmp_path):
     assert mine.read_text() == "y,x\n1,2\n"
 
 
+def test_what_was_just_written_stays(cli, run, tmp_path):
+    """An image that was converted, and one whose results move into a folder: the old files' names are taken again."""
+    image, out = draw(tmp_path / "in" / "a.tif"), tmp_path / "out"
+    assert cli("predict", image, "-m", run, "-o", out)[0] == 0
+    image.rename(image.with_suffix(".tiff"))
+    assert cli("predict", tmp_path / "in", "-m", run, "-o", out, "--overwrite")[0] == 0
+    assert (out / "a.csv").exists()
+    draw(tmp_path / "b" / "sub" / "c.png")
+    assert cli("predict", tmp_path / "b" / "sub", "-m", run, "-o", tmp_path / "ob")[0] == 0
+    draw(tmp_path / "b" / "c.png")
+    assert cli("predict", tmp_path / "b", "-m", run, "-o", tmp_path / "ob", "--overwrite")[0] == 0
+    assert (tmp_path / "ob" / "c.csv").exists()
+    assert (tmp_path / "ob" / "sub" / "c.csv").exists()
+
+
+def test_a_failed_image_keeps_no_results_of_another_run(cli, run, tmp_path):
+    images = [draw(tmp_path / "in" / name) for name in ("a.png", "b.png")]
+    assert cli("predict", tmp_path / "in", "-m", run, "-o", tmp_path / "out")[0] == 0
+    images[1].write_bytes(b"")
+    assert cli("predict", tmp_path / "in", "-m", run, "-o", tmp_path / "out", "--overwrite")[0] == 1
+    assert (tmp_path / "out" / "a.csv").exists()
+    assert not (tmp_path / "out" / "b.csv").exists()
+
+
+def test_a_preset_is_no_model(one_error, tmp_path):
+    image = draw(tmp_path / "a.png")
+    code, said = one_error("predict", image, "-m", "mitoses", "-o", tmp_path / "out")
+    assert code == 1
+    assert "mitoses is a preset, to train a model with (pointsense train DATA --preset mitoses)" in said
+
+
+def test_no_point_at_all_is_told(cli, run, tmp_path):
+    image = draw(tmp_path / "a.png")
+    _, out, _ = cli("predict", image, "-m", run, "-o", tmp_path / "none", "-t", 99)
+    assert "no image has a point; if some should: another --diameter? a lower --threshold?" in out
+
+
 def test_results_of_images_that_are_elsewhere_stay(cli, run, tmp_path, monkeypatch):
     draw(tmp_path / "first" / "in" / "a.png")
     other = draw(tmp_path / "other" / "b.png")
@@ -776,6 +813,25 @@ def test_evaluate_predictions(cli, two_images, tmp_path):
     assert above[1]["threshold"] == 0.5
     assert evaluated(cli, tmp_path, *arguments, "--class", "A")[0] == (1, 1, 1)
     assert evaluated(cli, tmp_path, *arguments, "--protocol", "greedy")[1]["protocol"] == "greedy"
+
+
+def test_a_class_that_was_never_found_is_scored_where_the_record_names_it(cli, two_images, tmp_path):
+    data, found = two_images
+    write(found / "a.csv", "y,x,score,class\n5,7,0.9,A\n")
+    arguments = (data, "--predictions", found, "--radius", 3)
+    assert "not scored, as only the model or only the data know them: B" in "".join(
+        cli("evaluate", *arguments)[2]
+    )
+    write(found / "predict.json", json.dumps({"images": [{"points": None}, {"points": {"A": 1, "B": 0}}]}))
+    assert evaluated(cli, tmp_path, *arguments)[0] == (1, 0, 2)  # A and B
+
+
+def test_one_image_cannot_be_compared(one_error, two_images):
+    data, found = two_images
+    write(data / "split.csv", "image,split\na.png,val\nb.png,train\nc.png,train\n")
+    code, said = one_error("evaluate", data, "--predictions", found, "--radius", 3, "--against", found)
+    assert code == 2
+    assert "--against needs two or more images to compare on, and val of" in said
 
 
 @pytest.mark.parametrize("name", CHALLENGES)

@@ -101,7 +101,37 @@ def test_an_image_without_split_is_used_for_nothing(folder, caplog):
         dataset = load_dataset(folder)
     assert [sample.split for sample in dataset.samples] == ["train", "", ""]
     assert "does not list c.png, sub/b.png: neither trained nor evaluated on" in caplog.text
-    assert "names an image not in the data set: 'other.png' (line 3)" in caplog.text
+    assert "names an image not in images/: 'other.png' (line 3)" in caplog.text
+
+
+def test_a_name_that_may_be_meant_is_told(folder):
+    (folder / "images" / "a.png").rename(folder / "images" / "slide_07.png")
+    write(folder / "points.csv", "image,y,x\nslide_7.png,1,2\n")
+    with pytest.raises(DataError, match=r"'slide_7\.png' \(line 2\); there is 'slide_07\.png': give"):
+        load_dataset(folder)
+
+
+def test_files_of_nearly_the_right_name_are_told(folder, caplog):
+    write(folder / "splits.csv", "image,split\na.png,val\n")
+    write(folder / "folds.csv", "image,fold\na.png,0\n")
+    with caplog.at_level(logging.WARNING):
+        load_dataset(folder)
+    assert caplog.text.count("is not read: did you mean split.csv?") == 1
+    assert "folds.csv" not in caplog.text
+
+
+def test_pictures_of_predictions_are_no_images(folder):
+    names = [sample.name for sample in load_dataset(folder).samples]
+    (folder / "images" / "found").mkdir()
+    (folder / "images" / "found" / "a.overlay.png").write_bytes(b"a picture")
+    assert [sample.name for sample in load_dataset(folder).samples] == names
+
+
+def test_folds_have_names(folder, tmp_path):
+    folds = write(tmp_path / "folds.csv", "image,fold\na.png,A\nsub/b.png,01\nc.png,A\n")
+    for fold, images in (("A", ["a.png", "c.png"]), ("01", ["sub/b.png"])):
+        dataset = load_dataset(folder, split_file=folds, val_fold=fold)
+        assert [sample.name for sample in dataset.val] == images
 
 
 def test_an_image_of_no_fold_is_in_no_split(folder, tmp_path):
@@ -156,13 +186,18 @@ def test_another_split_file(folder, tmp_path):
         (
             "split.csv",
             "image,split\na.png,hold\n",
-            r"split\.csv, line 2: split is 'hold', expected train, val or test",
+            r"split\.csv, line 2: split is 'hold', expected train, val or test$",
+        ),
+        (
+            "split.csv",
+            "image,split\na.png,vall\nsub/b.png,vall\nc.png,train\n",
+            r"line 2: split is 'vall', expected train, val or test; did you mean val\? \(2 lines\)$",
         ),
         ("split.csv", "image,part\na.png,train\n", r"lacks the column split \(or fold\); found 'image,part'"),
         (
             "split.csv",
             "image,split\na,train\n",
-            r"split\.csv names an image not in the data set: 'a' \(line 2\)",
+            r"split\.csv names an image not in images/: 'a' \(line 2\); there is 'a\.png'",
         ),
         (
             "split.csv",

@@ -383,6 +383,20 @@ def test_twelve_bits_in_sixteen_are_told(caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("factor", [1, 16])
+def test_an_image_on_another_scale_is_told(caplog, factor):
+    """A model of 12 bits in 16, and images that were stretched to 16 bits or are floats in [0, 1]."""
+    values = np.random.default_rng(0).integers(100, 3500, (60, 50, 1)).astype(np.uint16)
+    contract = InputContract.from_images([values], levels="fixed")
+    contract.apply(values * np.uint16(factor), "it")
+    assert (
+        "it: most of it is darker or brighter than anything that the model tells apart" in caplog.text
+    ) == (factor == 16)
+    caplog.clear()
+    contract.apply((values / 4095).astype(np.float32), "it")
+    assert "bring it to the scale of the training images" in caplog.text
+
+
 def test_floats_for_a_model_of_whole_numbers():
     values = np.float32(RGB / 255)
     np.testing.assert_allclose(contract().apply(values), contract().apply(RGB), atol=1e-6)

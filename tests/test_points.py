@@ -32,13 +32,6 @@ def test_selecting_keeps_columns_together():
     assert SOME.select(np.array([1, 0])).scores.tolist() == [0.25, 0.9]
 
 
-def test_concatenating():
-    assert len(Detections.concatenate([])) == 0
-    both = Detections.concatenate([SOME, Detections.empty(), SOME.select(np.array([0]))])
-    assert both.classes.tolist() == ["RBC", "", "RBC"]
-    assert both.points.shape == (3, 2)
-
-
 def test_empty_keeps_shapes():
     none = Detections.empty()
     assert none.points.shape == (0, 2)
@@ -123,6 +116,11 @@ def test_columns_are_found_by_name(tmp_path):
         ("", "is empty; expected at least the header line 'y,x'"),
         ("row,column\n1,2\n", "lacks the columns y, x: expected 'y,x' .* found 'row,column'"),
         ("y;x\n1;2\n", "separated by semicolons; save it with commas"),
+        (
+            "y,x\n1,2\n40,5,7,25\n",
+            r"line 3 has 4 fields \('40,5,7,25'\), the header has 2: write decimal points",
+        ),
+        ('y,x\n"40,5","7,25"\n', "line 2: y is '40,5', expected a finite number; write decimal points"),
         ("y,x,y\n1,2,3\n", "has the column y more than once"),
         ("y,x\n1,2\n3,abc\n", "line 3: x is 'abc', expected a finite number; correct the line or delete it"),
         ("y,x\nnan,2\n", "line 2: y is 'nan'"),

@@ -50,6 +50,12 @@ def test_a_crop_lies_around_its_point_at_any_size():
     assert divmod(int(larger[0].argmax()), 33) == (16, 16)
 
 
+def test_a_crop_may_be_smaller_than_what_its_place_is_shaken_by():
+    one, alarms = field(0)
+    config = override(CONFIG, {"radius": 400.0, "look_steps": 2})
+    assert learn_to_look(FABRIC, [one], alarms, config, seed=0) is not None
+
+
 def test_objects_are_told_from_look_alikes_elsewhere():
     first, alarms = field(0)
     told = []

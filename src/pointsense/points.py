@@ -116,18 +116,6 @@ class Detections:
         """No detections."""
         return cls.of(np.zeros((0, 2)))
 
-    @classmethod
-    def concatenate(cls, parts: Iterable[Detections]) -> Detections:
-        """All detections of `parts`, in order."""
-        parts = [cls.empty(), *parts]
-        return cls(
-            points=np.concatenate([part.points for part in parts]),
-            scores=np.concatenate([part.scores for part in parts]),
-            classes=np.concatenate([part.classes for part in parts]),
-            votes=np.concatenate([part.votes for part in parts]),
-            spread=np.concatenate([part.spread for part in parts]),
-        )
-
     def select(self, mask: npt.NDArray[Any]) -> Detections:
         """The detections that `mask` keeps, or, with indices, in the order that it gives."""
         return Detections(

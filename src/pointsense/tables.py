@@ -42,9 +42,10 @@ class Row:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
+            remedy = "write decimal points" if _is_number(text.replace(",", ".", 1)) else "correct the line"
             raise DataError(
-                f"{self.path}, line {self.line}: {column} is '{text}', expected a finite number; "
-                "correct the line or delete it"
+                f"{self.path}, line {self.line}: {column} is '{text}', expected a finite number; {remedy} or "
+                "delete it"
             )
         return value
 
@@ -68,7 +69,8 @@ def read_table(path: Path | str, required: Sequence[str]) -> Table:
     ------
     DataError
         If the file cannot be read as UTF-8 text, is empty, has no header (the order of the columns is
-        never guessed), is separated by semicolons or tabs, or lacks a `required` column.
+        never guessed), is separated by semicolons or tabs, lacks a `required` column, or has a line with more fields
+        than the header.
     """
     path = Path(path)
     header = ",".join(required)
@@ -93,6 +95,12 @@ def read_table(path: Path | str, required: Sequence[str]) -> Table:
         raise DataError(_header_problem(path, first, missing, header))
     if twice := [name for name in required if columns.count(name) > 1]:
         raise DataError(f"{path} has the column {twice[0]} more than once; keep one of them")
+    if longer := [(number, cells) for number, cells in lines[1:] if any(cells[len(columns) :])]:
+        number, cells = longer[0]
+        raise DataError(
+            f"{path}, line {number} has {len(cells)} fields ('{','.join(cells)}'), the header has {len(columns)}: "
+            "write decimal points, not commas, and name every column in the first line"
+        )
     rows = [
         Row(path, number, dict(zip_longest(columns, cells[: len(columns)], fillvalue="")))
         for number, cells in lines[1:]

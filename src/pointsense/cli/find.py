@@ -67,7 +67,7 @@ def predict(
     how = {"thresholds": detector.thresholds(least), "diameter": px, "tile": tile}
     print(f"device: {detector.device}, {detector.precision}", flush=True)
     record = Record(out, detector, model, {"version": __version__, **how})
-    failed = 0
+    failed = points = 0
     try:
         for outcome in predict_files(
             detector,
@@ -83,11 +83,14 @@ def predict(
                 failed += 1
                 say(f"error: {outcome.problem}")
             else:
+                points += len(outcome.detections)
                 size = "" if outcome.diameter is None else f", diameter {outcome.diameter:.3g} px"
                 print(f"{outcome.job.image}: {counted(len(outcome.detections), 'point')}{size}", flush=True)
     finally:
         record.write()  # of what was done, where the user stops it
     print(f"{len(jobs) - failed} of {len(jobs)} images done: {out}")
+    if not points and failed < len(jobs):
+        print("no image has a point; if some should: another --diameter? a lower --threshold?")
     if failed:
         raise typer.Exit(1)
 
@@ -173,6 +176,8 @@ def evaluate(
     if of_challenge and all("=" in one for one in radius or []):
         radius = [str(of_challenge), *(radius or [])]
     samples = found_by.samples_of(dataset, split)
+    if against is not None and len(samples) < 2:
+        raise UsageError(f"--against needs two or more images to compare on, and {split} of {data} has one")
     other = None if against is None else found_by.found_in_folder(samples, against)
     what = {"data": str(data), "split": split, "source": str(model or predictions), "version": __version__}
     source: ModelSource | FolderSource

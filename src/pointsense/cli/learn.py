@@ -102,6 +102,8 @@ def refit(
         Path,
         typer.Option("--model", "-m", metavar="RUN", help="Folder of a finished training on the same data."),
     ],
+    split_file: SplitFile = None,
+    val_fold: ValFold = None,
     weights: Weights = None,
     time_limit: TimeLimit = None,
     seed: Annotated[
@@ -118,7 +120,7 @@ def refit(
     from pointsense.datasets import load_dataset
     from pointsense.learning import fit
 
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, split_file=split_file, val_fold=val_fold)
     _say_if_new(out, resume)
     with _shown(device, out, f"once more after {model}, with the images that it chose on") as report:
         metrics = fit.refit(
@@ -233,7 +235,7 @@ def _say_if_new(out: Path, resume: bool) -> None:
 def _task(
     data: Path,
     split_file: Path | None,
-    val_fold: int | None,
+    val_fold: str | None,
     class_names: list[str] | None,
     each_class: bool,
     radius: list[str] | None,

@@ -26,8 +26,8 @@ Radius = Annotated[
     typer.Option(
         "--radius",
         metavar="[CLASS=]PX",
-        help="Match radius in image pixels, of all or of a class; else the protocol's, dataset.json's, the "
-        "model's, or estimated.",
+        help="Match radius in image pixels, of all or of a class; else what --protocol, dataset.json or --model says, "
+        "or estimated from the spacing of the points.",
     ),
 ]
 ClassNames = Annotated[
@@ -41,7 +41,7 @@ ClassNames = Annotated[
 SplitFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="CSV (image,split or image,fold) in place of split.csv.")
 ]
-ValFold = Annotated[int | None, typer.Option(metavar="K", help="The fold of --split-file that is val.")]
+ValFold = Annotated[str | None, typer.Option(metavar="K", help="The fold of --split-file that is val.")]
 PresetName = Annotated[
     str,
     typer.Option(

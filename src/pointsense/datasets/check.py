@@ -57,7 +57,7 @@ def check(
     path: Path | str,
     *,
     split_file: Path | str | None = None,
-    val_fold: int | None = None,
+    val_fold: int | str | None = None,
     radius: float | None = None,
     window: float | None = None,
     capacity: int | None = None,
@@ -84,13 +84,14 @@ def check(
     except DataError as error:
         return [Finding("error", str(error))]
     dataset = reading.dataset
-    errors, looked = list(reading.problems), []
+    outside, looked = [], []
     for sample in dataset.samples:
         try:
             looked.append(_look(sample))
             check_points_inside(sample, looked[-1].shape)
         except DataError as error:
-            errors.append(str(error))
+            outside.append(str(error))
+    errors = [*_swapped(looked), *reading.problems, *outside]
     if errors[SHOWN:]:
         errors[SHOWN:] = [
             f"and {len(errors) - SHOWN} more errors like these; correct the first and check again"
@@ -106,7 +107,7 @@ def check(
     errors += [finding.message for finding in mixed if finding.level == "error"]
     warnings = [
         *reading.notes,
-        *_swapped(looked),
+        *_seem_swapped(looked),
         *(finding.message for finding in mixed if finding.level == "warning"),
         *_classes(dataset),
         *_twins(dataset),
@@ -119,7 +120,9 @@ def check(
     ]
 
 
-def summary(path: Path | str, *, split_file: Path | str | None = None, val_fold: int | None = None) -> str:
+def summary(
+    path: Path | str, *, split_file: Path | str | None = None, val_fold: int | str | None = None
+) -> str:
     """How many images and points a data set has, in a line; "" if it cannot be read."""
     try:
         dataset = read_dataset(path, split_file=split_file, val_fold=val_fold).dataset
@@ -156,19 +159,22 @@ def _grey_around(image: npt.NDArray[Any], points: npt.NDArray[np.float64]) -> np
 
 
 def _swapped(looked: Sequence[Looked]) -> Iterator[str]:
-    """By geometry (outside as given, inside when exchanged), else by what lies under the points."""
+    """By geometry: outside as given, inside when exchanged."""
     outside = inside_swapped = 0
     for image in looked:
         points = image.sample.points[~points_inside(image.sample.points, image.shape)]
         outside += len(points)
         inside_swapped += int(points_inside(points[:, ::-1], image.shape).sum())
-    better = _evidence_for_swap([image.contrast for image in looked])
-    if outside and inside_swapped > outside / 2:
+    if inside_swapped > max(1, outside / 2):
         yield (
             f"x and y are probably swapped: {inside_swapped} of {outside} points that lie outside would lie "
             "inside; exchange the names of the two columns"
         )
-    elif better > SURE:
+
+
+def _seem_swapped(looked: Sequence[Looked]) -> Iterator[str]:
+    """By what lies under the points, where none is known to be swapped."""
+    if not any(_swapped(looked)) and _evidence_for_swap([image.contrast for image in looked]) > SURE:
         yield (
             "x and y are probably swapped: what stands out in the images lies at the exchanged positions; "
             "look at an overlay, and exchange the names of the two columns"
@@ -197,7 +203,8 @@ def _mixed(looked: Sequence[Looked]) -> Iterator[Finding]:
     channels, trained = (Counter(image.shape[2] for image in part) for part in (looked, learned))
     if len(channels) > 1:
         refused = len(trained) > 1 and set(trained) != {1, 3}
-        remedy = "training will refuse them" if refused else "grey will be repeated to RGB"
+        remedy = "grey will be repeated to RGB" if set(channels) == {1, 3} else "some will be refused"
+        remedy = "training will refuse them" if refused else remedy
         yield Finding(
             "error" if refused else "warning",
             f"mixed channel counts: {_counted(channels)}; {remedy}: convert them to one count, or train apart",
@@ -230,19 +237,28 @@ def _classes(dataset: Dataset) -> Iterator[str]:
 
 
 def _twins(dataset: Dataset) -> Iterator[str]:
-    """The same file in more than one part of the split."""
-    splits: dict[bytes, dict[str, str]] = defaultdict(dict)
+    """The same file in more than one part of the split, or twice in one."""
+    copies: dict[bytes, list[Sample]] = defaultdict(list)
     for sample in dataset.samples:
-        if not sample.split:
-            continue
-        with suppress(OSError):
-            splits[hashlib.sha256(sample.path.read_bytes()).digest()].setdefault(sample.split, sample.name)
-    if twins := [names for names in splits.values() if len(names) > 1]:
-        first = " and ".join(twins[0].values())
-        yield (
-            f"{len(twins)} image{'s are' if len(twins) > 1 else ' is'} the same file in more than one part of the "
-            f"split (first {first}): scores will flatter; leave the copies out"
-        )
+        if sample.split:
+            with suppress(OSError):
+                copies[hashlib.sha256(sample.path.read_bytes()).digest()].append(sample)
+    for across, where, why in (
+        (True, "in more than one part of the split", "scores will flatter"),
+        (False, "twice in one part of the split", "they count twice, with points that may differ"),
+    ):
+        twins = [same for same in copies.values() if len(same) > 1 and across == (len(_parts(same)) > 1)]
+        if twins:
+            one = twins[0][0]
+            other = next(twin for twin in twins[0][1:] if across == (twin.split != one.split))
+            yield (
+                f"{len(twins)} image{'s are' if len(twins) > 1 else ' is'} the same file {where} (first {one.name} and "
+                f"{other.name}): {why}; leave the copies out"
+            )
+
+
+def _parts(samples: Sequence[Sample]) -> set[str]:
+    return {sample.split for sample in samples}
 
 
 def _straddling_groups(dataset: Dataset) -> Iterator[str]:
@@ -268,6 +284,12 @@ def _radii(dataset: Dataset, radius: float | None) -> Iterator[str]:
         )
     if radius is not None or "" in known:
         return
+    annotated = any(len(sample.points) for sample in dataset.train)
+    if annotated and not known and estimate_radius(dataset) is None:
+        yield (
+            "the match radius is not known, and points are too few or too far apart to estimate it: train needs "
+            "--radius PX, about an object's radius"
+        )
     if lacking := sorted(occurring - known) if known & occurring else []:
         yield (
             f"dataset.json gives no match radius for {_some(lacking)}: --each-class needs it, or --radius CLASS=PX"

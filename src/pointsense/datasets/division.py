@@ -22,11 +22,15 @@ def check_both_parts(
     Raises
     ------
     DataError
-        If there are fewer than two images, or points of a class are in fewer than two of what is drawn.
+        If there are fewer than two images, no point, or points of a class are in fewer than two of what is drawn.
     """
     if len(samples) < 2:
         raise DataError(
             f"expected at least two training images, one to fit and one to select on, found {len(samples)}"
+        )
+    if not any(len(sample.points) for sample in samples):
+        raise DataError(
+            "none of the training images has a point: annotate them, one line image,y,x of points.csv for each object"
         )
     by_image = drawn_by_image(samples, val)
     units = [s.name if by_image else s.group for s in samples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -58,13 +59,14 @@ def image_name(row: Row) -> str:
     return row.text("image").replace("\\", "/").removeprefix("./")
 
 
-def unknown_images(table: Table, unknown: dict[str, Row], folder: str, names: Iterable[str] = ()) -> str:
+def unknown_images(table: Table, unknown: dict[str, Row], folder: str, names: Iterable[str]) -> str:
     """One sentence about the lines whose image is not there, from the first line of each such image.
 
     Of the `names` that are there the one that may be meant is told.
     """
     meant = {_loosely(name): name for name in names}
-    near = next((meant[key] for name in unknown if (key := _loosely(name)) in meant), None)
+    close = (difflib.get_close_matches(_loosely(name), meant, 1, cutoff=0.8) for name in unknown)
+    near = next((meant[key] for keys in close for key in keys), None)
     first = ", ".join(f"'{name}' (line {row.line})" for name, row in list(unknown.items())[:3])
     count = "an image" if len(unknown) == 1 else f"{len(unknown)} images"
     return (

@@ -19,13 +19,19 @@ UNREAD_SUFFIXES = (
 """Images that are not read: they are to be converted, not to be passed over in silence."""
 
 
+OVERLAY = ".overlay.png"
+"""How the names of pictures end that `predict` draws."""
+
+
 def find_images(folder: Path) -> list[str]:
-    """Paths of the images in `folder` and below, relative to it with `/`, sorted; no hidden files."""
+    """Paths of the images in `folder` and below, relative to it with `/`, sorted; no hidden files, nor overlays."""
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(
         name.as_posix()
         for name in names
-        if not any(part.startswith(".") for part in name.parts) and (folder / name).is_file()
+        if not any(part.startswith(".") for part in name.parts)
+        and not name.name.endswith(OVERLAY)
+        and (folder / name).is_file()
     )
 
 

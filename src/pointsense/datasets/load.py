@@ -25,9 +25,12 @@ log = logging.getLogger(__name__)
 SCALE = ("um_per_px", "radius_px", "smallest_radius_px")
 """What dataset.json may hold."""
 
+BESIDE = ("split.csv", "groups.csv", "dataset.json")
+"""Files that may lie beside the images."""
+
 
 def load_dataset(
-    path: Path | str, *, split_file: Path | str | None = None, val_fold: int | None = None
+    path: Path | str, *, split_file: Path | str | None = None, val_fold: int | str | None = None
 ) -> Dataset:
     """Load `images/` + `points.csv`, or Spotiflow's `train/`, `val/`; images are not opened.
 
@@ -41,7 +44,7 @@ def load_dataset(
     path : folder of the data set, or NAME:DIR for a download of `official.FORMATS`
     split_file : CSV file, optional
         (image, split), or (image, fold) together with `val_fold`; used in place of `split.csv`.
-    val_fold : int, optional
+    val_fold : int or str, optional
         The fold that becomes "val"; the others become "train".
 
     Raises
@@ -59,7 +62,7 @@ def load_dataset(
 
 
 def read_dataset(
-    path: Path | str, *, split_file: Path | str | None = None, val_fold: int | None = None
+    path: Path | str, *, split_file: Path | str | None = None, val_fold: int | str | None = None
 ) -> DatasetReading:
     """`load_dataset`, but collecting problems instead of stopping at the first.
 
@@ -78,6 +81,10 @@ def read_dataset(
     reading = DatasetReading(
         Dataset(root, tuple(sorted(samples, key=lambda sample: sample.name)), {}), problems
     )
+    for name in sorted(entry.name for entry in root.iterdir() if entry.name not in BESIDE):
+        near = difflib.get_close_matches(name, BESIDE, 1, cutoff=0.8)
+        if near and not (root / near[0]).exists():
+            reading.notes.append(f"{root / name} is not read: did you mean {near[0]}?")
     if split_file is not None or val_fold is not None or (root / "split.csv").exists():
         _read_split(reading, root / "split.csv" if split_file is None else Path(split_file), val_fold)
     if (root / "groups.csv").exists():
@@ -99,7 +106,7 @@ def _layout(root: Path) -> Callable[[Path], tuple[list[Sample], list[str]]]:
     raise DataError(f"{root} is no data set: {expected}, found {listed}")
 
 
-def _read_split(reading: DatasetReading, path: Path, val_fold: int | None) -> None:
+def _read_split(reading: DatasetReading, path: Path, val_fold: int | str | None) -> None:
     try:
         table = read_table(path, ("image",))
         splits = _splits(reading, table, val_fold)
@@ -114,7 +121,7 @@ def _read_split(reading: DatasetReading, path: Path, val_fold: int | None) -> No
     _replace_samples(reading, lambda sample: replace(sample, split=splits.get(sample.name, "")))
 
 
-def _splits(reading: DatasetReading, table: Table, val_fold: int | None) -> dict[str, str]:
+def _splits(reading: DatasetReading, table: Table, val_fold: int | str | None) -> dict[str, str]:
     """The split of each image that the table lists."""
     path = table.path
     if val_fold is not None and "fold" not in table.columns:
@@ -130,13 +137,28 @@ def _splits(reading: DatasetReading, table: Table, val_fold: int | None) -> dict
         if val_fold is not None:
             fold = row.text("fold")
             return "val" if fold == str(val_fold) else "train" if fold else ""
-        if (split := row.text("split").lower()) not in SPLITS:
-            raise DataError(
-                f"{path}, line {row.line}: split is '{row.text('split')}', expected train, val or test"
-            )
-        return split
+        return split if (split := row.text("split").lower()) in SPLITS else ""
 
+    if val_fold is None:
+        reading.problems += _strange_splits(table)
     return _by_image(reading, table, split_of)
+
+
+def _strange_splits(table: Table) -> list[str]:
+    """One sentence about each word that is no part of a split."""
+    words: dict[str, list[int]] = {}
+    for row in table.rows:
+        if (word := row.text("split")).lower() not in SPLITS:
+            words.setdefault(word, []).append(row.line)
+    problems = []
+    for word, lines in words.items():
+        near = difflib.get_close_matches(word.lower(), SPLITS, 1)
+        problems.append(
+            f"{table.path}, line {lines[0]}: split is '{word}', expected train, val or test"
+            + (f"; did you mean {near[0]}?" if near else "")
+            + f" ({len(lines)} lines)" * (len(lines) > 1)
+        )
+    return problems
 
 
 def _folds(table: Table) -> str:
@@ -159,6 +181,7 @@ def _read_groups(reading: DatasetReading, path: Path) -> None:
 def _by_image(reading: DatasetReading, table: Table, value: Callable[[Row], str]) -> dict[str, str]:
     """`value` of the row of each image; contradictions are problems, images that are not there a note."""
     names = {sample.name for sample in reading.dataset.samples}
+    below = "images/" if (reading.dataset.root / "images").is_dir() else "the data set"
     values: dict[str, str] = {}
     unknown: dict[str, Row] = {}
     for row in table.rows:
@@ -166,19 +189,15 @@ def _by_image(reading: DatasetReading, table: Table, value: Callable[[Row], str]
         if name not in names:
             unknown.setdefault(name, row)
             continue
-        try:
-            found = value(row)
-        except DataError as error:
-            reading.problems.append(str(error))
-            continue
+        found = value(row)
         if values.setdefault(name, found) != found:
             reading.problems.append(
                 f"{table.path}, line {row.line}: {name} is '{found}' here, '{values[name]}' above; keep one"
             )
     if unknown and not values and names:
-        reading.problems.append(unknown_images(table, unknown, "the data set"))
+        reading.problems.append(unknown_images(table, unknown, below, names))
     elif unknown:
-        reading.notes.append(unknown_images(table, unknown, "the data set"))
+        reading.notes.append(unknown_images(table, unknown, below, names))
     return values
 
 

@@ -19,6 +19,7 @@ from pointsense.evaluation.predictions import (
     found_by_model,
     found_in_folder,
     have_scores,
+    recorded_classes,
     samples_of,
 )
 from pointsense.evaluation.report import Part, evaluate
@@ -115,7 +116,7 @@ class FolderSource:
         self, folder: Path, samples: Sequence[Sample], thresholds: Mapping[str, float], dataset: Dataset
     ):
         self.found, self.thresholds = found_in_folder(samples, folder), thresholds
-        self.known = class_names_of(self.found)
+        self.known = sorted({*class_names_of(self.found), *recorded_classes(folder)})
         self.radii: dict[str, float] = {}
         if thresholds and not have_scores(self.found):
             raise UsageError(f"--threshold is for detections with scores: all of {folder} have the score 1")

@@ -32,6 +32,9 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 CLIP = (-0.5, 2.0)
 """Inputs beyond these, in units of white minus black, carry no more information than the bounds."""
 
+MOST_BEYOND = 0.5
+"""Share of an image beyond these from which on it is said that it is on another scale."""
+
 Dtype = Literal["uint8", "uint16", "float32"]
 DTYPES: tuple[Dtype, ...] = ("uint8", "uint16", "float32")
 
@@ -238,6 +241,21 @@ class InputContract(BaseModel):
                 self.dtype,
             )
 
+    def _warn_if_beyond(self, image: Array, name: str) -> None:
+        """Say in the log where most of `image` (H, W, C) lies beyond what a model of fixed levels tells apart."""
+        if self.levels == "image":
+            return
+        values = self._converted(sampled(image, np.random.default_rng(0))[None])
+        share = (values - np.array(self.low)) / np.subtract(self.high, self.low)
+        if np.mean((share < CLIP[0]) | (share > CLIP[1])) > MOST_BEYOND:
+            log.warning(
+                "%s: most of it is darker or brighter than anything that the model tells apart (black %s, white %s of "
+                "%s): bring it to the scale of the training images",
+                name,
+                *(_listed(f"{level:.4g}" for level in levels) for levels in (self.low, self.high)),
+                self.dtype,
+            )
+
     def warn_if_grey(self, image: Array, name: str) -> None:
         """Say in the log where `image` (H, W, C) has no colour, nor is blank, and all of the training's had some."""
         if self.colour_alone and (image[..., :1] == image).all() and np.ptp(image) > 0:
@@ -286,6 +304,7 @@ class InputContract(BaseModel):
             See `check`.
         """
         self.check(image, name)
+        self._warn_if_beyond(image, name)
         low, high = self._levels_of(image)
         powers = self._powers_of(image)
         out = np.empty((self.channels, *image.shape[:2]), np.float32)

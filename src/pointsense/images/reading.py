@@ -75,7 +75,9 @@ def _read_with_pillow(path: Path, start: bytes) -> Array:
     try:
         image = Image.open(path, formats=("PNG", "JPEG", "BMP"))
     except Image.UnidentifiedImageError as error:
-        raise DataError(f"{path} is not a PNG, JPEG, TIFF or BMP image, or its start is damaged") from error
+        raise DataError(
+            f"{path} is not a PNG, JPEG, TIFF or BMP image, or its start is damaged: convert it, or copy it again"
+        ) from error
     with image:
         if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
             raise _too_many_planes(path, f"{image.n_frames} frames")  # type: ignore[attr-defined]

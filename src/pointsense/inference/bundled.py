@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pointsense.errors import DataError
+from pointsense.model.presets import PRESETS
 
 FOLDER = Path(__file__).resolve().parents[1] / "bundled"
 
@@ -53,6 +54,11 @@ def find_model(model: Path | str) -> Path:
     if path.is_dir():
         return path
     names = ", ".join(known) or "none"
+    if str(model) in PRESETS:
+        raise DataError(
+            f"{model} is a preset, to train a model with (pointsense train DATA --preset {model}); the models that "
+            f"come with the package are {names}"
+        )
     raise DataError(
         f"there is no model folder {model}; give the folder that `pointsense train --out` wrote, or the name of a "
         f"model that comes with the package: {names}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
-from pointsense.datasets.listing import list_images
+from pointsense.datasets.listing import OVERLAY, list_images
 from pointsense.errors import DataError, UsageError, is_out_of_memory
 from pointsense.images import read_image
 from pointsense.points import Detections
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
 
 FORMATS = ("csv", "geojson")
-OVERLAY = ".overlay.png"
 
 COUNTS = "predict.counts"
 """Name, without its suffix, of the table of all images, which no image may have."""
@@ -146,7 +145,8 @@ def predict_files(
     tile : int
         Side in pixels of the core that is predicted at once.
     draw : callable, optional
-        Called with `<image stem>.overlay.png`, the image and its detections.
+        Called with `<image stem>.overlay.png`, the image, its detections, and how much larger objects are than in
+        training.
     """
     for job in jobs:
         try:

@@ -73,9 +73,9 @@ def local_maxima(values: Tensor, floor: float, radius: int = 1) -> Tensor:
     Of neighbours that are exactly equal, the first in reading order is one.
     """
     peak = (values >= highest(values, radius)) & (values >= floor)
-    order = torch.arange(values.numel(), 0, -1, dtype=torch.float64, device=values.device).reshape(
-        values.shape
-    )
+    # Whole numbers up to 2^24 are exact in float32; some GPUs have nothing wider.
+    exact = torch.float32 if values.numel() <= 2**24 else torch.float64
+    order = torch.arange(values.numel(), 0, -1, dtype=exact, device=values.device).reshape(values.shape)
     rank = torch.where(peak, order, 0)
     return (peak & (rank >= highest(rank, radius))).nonzero()
 

@@ -40,18 +40,14 @@ class Record:
         self.rows: list[dict[str, Any]] = []
 
     def add(self, outcome: Outcome) -> None:
-        """Remember what became of an image, not its points; what was written of it before, and is not again, goes."""
+        """Remember what became of an image, not its points."""
         found = outcome.detections
         counts = None if found is None else {name: int((found.classes == name).sum()) for name in self.names}
-        path = str(outcome.job.image.resolve())
-        written = [file.relative_to(self.out).as_posix() for file in outcome.written]
-        if found is not None:
-            self._delete(set(self.earlier.get(path, ())).difference(written))
         self.rows.append(
             {
                 "image": str(outcome.job.image),
-                "path": path,
-                "files": written,
+                "path": str(outcome.job.image.resolve()),
+                "files": [file.relative_to(self.out).as_posix() for file in outcome.written],
                 "points": counts,
                 "diameter": outcome.diameter,
                 "problem": outcome.problem,
@@ -65,17 +61,22 @@ class Record:
                     path.unlink()
 
     def write(self) -> None:
-        """Write both files, all or nothing; the results of images that are no longer in their folder go.
+        """Write both files, all or nothing.
+
+        Of what was written before, and is not again, goes what belongs to the same images, or to images that are no
+        longer in their folder.
 
         Raises
         ------
         DataError
             If they cannot be written.
         """
+        done = {row["path"] for row in self.rows}
+        kept = {file for row in self.rows for file in row["files"]}
         for path, files in self.earlier.items():
             image = Path(path)
-            if image.parent.is_dir() and not image.exists():
-                self._delete(files)
+            if path in done or (image.parent.is_dir() and not image.exists()):
+                self._delete(set(files) - kept)
         titles, rows = self.names if len(self.names) > 1 else ["points"], []
         for row in self.rows:
             counts = ["" if row["points"] is None else row["points"][name] for name in self.names]

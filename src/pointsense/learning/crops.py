@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -60,7 +60,7 @@ def read_checked(samples: Sequence[Sample]) -> list[npt.NDArray[Any]]:
 
 def fields_of(
     samples: Sequence[Sample],
-    images: Sequence[npt.NDArray[Any]],
+    images: Iterable[npt.NDArray[Any]],
     contract: InputContract,
     scale: float,
     names: Sequence[str],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -43,7 +44,11 @@ class FrozenFeatures:
         total = 4 * len(crops.grid)
         self.points = [torch.from_numpy(crops.patch(k)[1].copy()).float() for k in range(total)]
         # What the features depend on: a file of another training is not taken.
-        key = json.dumps([crops.config.model_dump(), crops.seed, [field.name for field in crops.fields]])
+        pixels = hashlib.sha256()
+        for field in crops.fields:
+            pixels.update(field.image.numpy().tobytes())
+        names = [field.name for field in crops.fields]
+        key = json.dumps([crops.config.model_dump(), crops.seed, names, pixels.hexdigest()])
         features = None if cache is None else _read(cache, key)
         if features is None:
             features = self._compute(network, fabric, total)

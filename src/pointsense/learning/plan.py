@@ -16,7 +16,7 @@ import torch
 
 from pointsense.datasets import Dataset, Sample, too_dense
 from pointsense.errors import UsageError
-from pointsense.images import InputContract
+from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
 from pointsense.learning.course import Course, OnProgress, Progress
 from pointsense.learning.crops import Field, fields_of, read_checked
@@ -112,6 +112,13 @@ def carry_out(
         return read_metrics(out)
 
     contract, fields, selection = _material(plan)
+    if config.look and (cut := [kind for kind in plan.classes if 2 * kind.radius > config.look]):
+        log.warning(
+            "the second look sees crops of %d px, less than the circle of the match radius, %g px: give --set look=PX, "
+            "about four diameters of an object, a multiple of 16",
+            config.look,
+            cut[0].radius,
+        )
     fabric, precision = make_fabric(config, device)
     torch.manual_seed(plan.seed)
     network = build_network(config, contract.channels, len(names))
@@ -206,7 +213,10 @@ def _second_look(
     assert isinstance(detector.network, ProjectionNetwork)
     config, contract = training.config, detector.contract
     alarms = known_alarms(detector.network, training.crops.fields, config, detector.device)
-    fields = fields_of(samples, read_checked(samples), contract, 1.0, names)
+    images = (
+        read_image(sample.path) for sample in samples
+    )  # one at a time: at their own resolution they are large
+    fields = fields_of(samples, images, contract, 1.0, names)
     limit = math.inf if time_limit is None else max(60 * time_limit - course.seconds, 1.0)
 
     def report(step: int, loss: float, left: float) -> None:

@@ -77,8 +77,9 @@ class Looks:
     def _crop(self, place: Alarm, generator: np.random.Generator) -> torch.Tensor:
         config = self.config
         seen = round(config.look * config.zoom ** generator.uniform(-1, 1))
+        image = self.fields[place.field].image
         point = np.array([place.y, place.x]) + generator.normal(0, SHAKE * config.radius, 2)
-        crop = crop_around(self.fields[place.field].image, point, seen, config.look)
+        crop = crop_around(image, np.clip(point, 0, np.array(image.shape[1:]) - 1), seen, config.look)
         flip = bool(config.flips and generator.random() < 0.5)
         crop, _ = turned(crop, np.zeros((0, 2)), int(generator.integers(4)), flip)
         return recoloured(crop, config.jitter, generator)

@@ -94,7 +94,7 @@ class Training:
             If the loss is not finite.
         """
         self.descent.prepare(step, progress)
-        torch.manual_seed(self.seed * 1_000_003 + step)
+        torch.manual_seed((self.seed * 1_000_003 + step) % 2**63)
         if self.features is not None and isinstance(self.bare, PatchNetwork):
             known = None
             features, points = self.features.batch(step)

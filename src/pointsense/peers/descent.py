@@ -105,7 +105,7 @@ def descend(
             if spent <= SHARE_OF_CHECKS * seconds():
                 check()
         descent.prepare(step, progress)
-        torch.manual_seed(problem.seed * 1_000_003 + step)
+        torch.manual_seed((problem.seed * 1_000_003 + step) % 2**63)
         batch = crops.batch(step)
         images = batch.images.to(fabric.device, memory_format=torch.channels_last)
         # The bare network: Fabric's wrapper would round coordinates, too, to half precision.
