@@ -8,7 +8,7 @@
     python benchmarks/real_data.py --smoke                      a tiny synthetic set, to see that all runs
 
 The sets lie in the folder named by --data or by the environment variable POINTSENSE_DATA. What has a JSON is
-skipped; an interrupted training goes on where it was. `benchmarks/table.py` makes the table of docs/results.md.
+skipped; an interrupted training goes on where it was. `benchmarks/table.py` makes the tables of docs/results.
 """
 
 from __future__ import annotations

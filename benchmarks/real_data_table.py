@@ -37,20 +37,32 @@ def read_results(folder: Path) -> dict[Cell, Result]:
     return found
 
 
-def render(results: dict[Cell, Result]) -> str:
-    """The tables, as Markdown."""
-    parts = [
+def scores_page(results: dict[Cell, Result]) -> str:
+    """The tables of ours and of other detectors."""
+    return sections(
         ("Scores on the `val` images", scores_table(results, is_own, OURS, BASELINE) + f"\n\n{notes()}"),
         ("The same trainings read otherwise", scores_table(results, is_reading, BASELINE)),
-        ("The paper's systems", scores_table(results, is_of_the_paper, PAPERS_BASELINE)),
-        ("One choice changed", ablation_table(results)),
         ("The same codes read by three decoders", decoders_table(results)),
-    ]
-    return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts)
+    )
+
+
+def papers_page(results: dict[Cell, Result]) -> str:
+    """The table of the paper's systems."""
+    return sections(("The paper's systems", scores_table(results, is_of_the_paper, PAPERS_BASELINE)))
+
+
+def choices_page(results: dict[Cell, Result]) -> str:
+    """The table of single choices."""
+    return sections(("One choice changed", ablation_table(results)))
+
+
+def sections(*parts: tuple[str, str]) -> str:
+    """Tables under their titles, as Markdown."""
+    return "\n\n".join(f"## {title}\n\n{table}" for title, table in parts)
 
 
 def glance_table(results: dict[Cell, Result]) -> str:
-    """Mean F1 of ours and of the other detectors on each set of which there is any result."""
+    """Mean F1 of ours and of the other detectors on each set of which there is any result, and how large it is."""
     names = [name for name, method in METHODS.items() if name in (OURS, BASELINE, method.peer)]
     rows = []
     for family, tasks in FAMILIES.items():
@@ -60,8 +72,20 @@ def glance_table(results: dict[Cell, Result]) -> str:
             f1s.append(float(np.mean([one["scores"]["overall"]["f1"] for one in there])) if there else None)
         if f1s[0] is not None:
             task = TASKS[tasks[0]]
-            rows.append((family, task.objects, f"{task.radius:g} px", *(number(f1, 3) for f1 in f1s)))
-    return markdown(("images", "objects", "within", *(METHODS[name].title for name in names)), rows)
+            own = {task: one for (task, method, _), one in results.items() if task in tasks and method == OURS}
+            images, points = (
+                sum(one[key] for one in own.values()) for key in ("val_images", "val_points")
+            )
+            rows.append(
+                (
+                    f"{family}: {task.objects}" + f" ({task.note})" * bool(task.note),
+                    f"{images} ({points})",
+                    f"{task.radius:g} px",
+                    *(number(f1, 3) for f1 in f1s),
+                )
+            )
+    header = ("images", "tested (objects)", "within", *(METHODS[name].title for name in names))
+    return markdown(header, rows)
 
 
 def methods_of(family: str, results: dict[Cell, Result]) -> dict[str, Method]:

@@ -44,10 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     docs: Path = (parsed := parser.parse_args(arguments)).docs
     results = real_data_table.read_results(docs / "results")
     glance = {"glance": real_data_table.glance_table(results)}
-    pages = {
-        docs.parent / "README.md": glance,
-        docs / "results.md": glance | {"tables": real_data_table.render(results)},
-        docs / "results" / "trainings.md": {"tables": real_data_table.cells_table(results)},
+    pages = {docs.parent / "README.md": glance, docs / "results.md": glance} | {
+        docs / "results" / f"{name}.md": {"tables": tables(results)}
+        for name, tables in (
+            ("scores", real_data_table.scores_page),
+            ("paper", real_data_table.papers_page),
+            ("choices", real_data_table.choices_page),
+            ("trainings", real_data_table.cells_table),
+        )
     }
     recovery = docs / "results" / "recovery.json"
     if recovery.is_file():

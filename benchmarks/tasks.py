@@ -76,7 +76,7 @@ ICPR = Task(
 TASKS = {
     "vgg_cells": Task(
         "vgg_cells",
-        "cells, fluorescence, simulated",
+        "cells, fluorescence",
         5,
         box=10,
         max_train_images=32,

@@ -38,10 +38,16 @@ def scores(f1, mae=2.5):
     return {"overall": overall, "f1_interval": interval}
 
 
+def rendered(tables, results):
+    return "\n\n".join(page(results) for page in (tables.scores_page, tables.papers_page, tables.choices_page))
+
+
 def result(name="vgg_cells", method="code", f1=0.97, seed=0):
     return {
         "set": name,
         "method": method,
+        "val_images": 20,
+        "val_points": 300,
         "radius_px": 5.0,
         "seed": seed,
         "date": "2020-01-02",
@@ -193,7 +199,7 @@ def written(real_data, folder, *results):
 def test_the_table_averages_trainings_and_shows_what_is_missing(real_data, tables, tmp_path):
     folder = written(real_data, tmp_path / "results", result(), result(f1=0.95, seed=1))
     found = tables.read_results(folder)
-    page = tables.render(found)
+    page = rendered(tables, found)
     line = (
         "| vgg_cells | pointsense | 2 of 3 | 5 | 0.960 | 0.950 to 0.970 |  |  | 0.900 | 0.800 | 1.23 | 2.50 |"
     )
@@ -213,7 +219,7 @@ def test_the_table_compares_with_ours_and_the_heat_map_on_the_same_images(real_d
     heatmap["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
     folder = written(real_data, tmp_path / "results", result(), heatmap)
     # 40/50 against 30/50; both images drawn are b: 20/30 against 10/30; both a: no difference.
-    page = tables.render(tables.read_results(folder))
+    page = rendered(tables, tables.read_results(folder))
     assert "| vgg_cells | pointsense | 1 of 3 | 5 | 0.970 | one |  | +0.200 [+0.000, +0.333] |" in page
     assert (
         "| vgg_cells | heat map, same network | 1 of 3 | 5 | 0.500 | one | -0.200 [-0.333, +0.000] |  |"
@@ -221,7 +227,7 @@ def test_the_table_compares_with_ours_and_the_heat_map_on_the_same_images(real_d
     )
     heatmap["images"] = {"a.png": [10, 0, 0]}
     folder = written(real_data, tmp_path / "others", result(), heatmap)
-    assert "[+" not in tables.render(tables.read_results(folder))
+    assert "[+" not in rendered(tables, tables.read_results(folder))
 
 
 def test_each_method_is_in_one_table(tables):
@@ -233,8 +239,8 @@ def test_each_method_is_in_one_table(tables):
 def test_the_papers_systems_are_compared_with_cnncs(real_data, tables, tmp_path):
     ours, theirs = (result("mitos14_half", method=name) for name in ("code", "cnncs-repaired"))
     theirs["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
-    page = tables.render(tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
-    own, papers = page.split("### The paper's systems")
+    page = rendered(tables, tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
+    own, papers = page.split("## The paper's systems")
     assert "| mitos14_half | pointsense | 1 of 3 | 5 | 0.970 | one |  |  |" in own
     assert "| mitos14_half | pointsense | 1 of 3 | 5 | 0.970 | one | +0.200 [" in papers
     assert "CNNCS" not in own
@@ -243,7 +249,7 @@ def test_the_papers_systems_are_compared_with_cnncs(real_data, tables, tmp_path)
 def test_another_reading_is_compared_with_the_heat_map_read_alike(real_data, tables, tmp_path):
     ours, theirs = (result("mitos14_half", method=f"{name}-look0") for name in ("stains0", "heatmap-stains0"))
     theirs["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
-    page = tables.render(tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
+    page = rendered(tables, tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
     row = "| mitos14_half | pointsense, stains as they are, no second look | 1 of 1 | 5 | 0.970 | one | +0.200 ["
     assert row in page
 
@@ -252,7 +258,7 @@ def test_a_further_radius_and_method_get_lines_of_their_own(real_data, tables, t
     one = result("icpr2012-fold0")
     one["other_radii"] = {"32.6": scores(0.6)}
     seeded = copy.deepcopy(one) | {"seed": 3, "method": "wide"}
-    page = tables.render(tables.read_results(written(real_data, tmp_path / "results", one, seeded)))
+    page = rendered(tables, tables.read_results(written(real_data, tmp_path / "results", one, seeded)))
     assert "| icpr2012 | pointsense | 1 of 12 | 32.6 | 0.600 |" in page
     assert "| icpr2012 | wide | 1 of " in page
 
@@ -265,7 +271,7 @@ def test_single_choices_are_compared_with_the_default(real_data, tables, tmp_pat
     alone["training"] = alone["training"] | {"f1": 0.75, "date": "2020-01-01", "commit": "abc"}
     base = result(method="overlay0")
     folder = written(real_data, tmp_path / "results", base, without, alone)
-    page = tables.render(found := tables.read_results(folder))
+    page = rendered(tables, found := tables.read_results(folder))
     assert "| vgg_cells | no crop over another | 1 | 0.970 |  | 0.880 |  | 2.50 |" in page
     changed = "| vgg_cells | crops learned from up to their borders | 2 | 0.500 | -0.200 [-0.333, +0.000] |"
     assert f"{changed} 0.800 | -0.030 | 2.50 |" in page  # on the selection part by the seed that both have
@@ -276,7 +282,7 @@ def test_single_choices_are_compared_with_the_default(real_data, tables, tmp_pat
 
 def test_results_of_other_sets_are_left_out(real_data, tables, tmp_path):
     folder = written(real_data, tmp_path / "results", result("synthetic"))
-    assert "synthetic" not in tables.render(tables.read_results(folder))
+    assert "synthetic" not in rendered(tables, tables.read_results(folder))
 
 
 def marked(table, name, text=""):
@@ -290,9 +296,10 @@ def pages(real_data, table, tmp_path):
     written(real_data, tmp_path / "docs" / "results")
     (tmp_path / "README.md").write_text(marked(table, "glance"))
     (tmp_path / "docs" / "results.md").write_text(
-        f"Before.\n\n{marked(table, 'glance')}\nBetween.\n\n{marked(table, 'tables', 'stale text')}\nAfter.\n"
+        f"Before.\n\n{marked(table, 'glance', 'stale text')}\nAfter.\n"
     )
-    (tmp_path / "docs" / "results" / "trainings.md").write_text(marked(table, "tables"))
+    for name in ("scores", "paper", "choices", "trainings"):
+        (tmp_path / "docs" / "results" / f"{name}.md").write_text(marked(table, "tables"))
     return tmp_path / "docs"
 
 
@@ -305,7 +312,6 @@ def test_check_tells_a_page_that_is_out_of_date(table, pages, capsys):
     text = (pages / "results.md").read_text()
     assert text.startswith("Before.\n")
     assert text.endswith("After.\n")
-    assert "\nBetween.\n" in text
     assert "stale text" not in text
 
 
@@ -314,12 +320,13 @@ def test_readme_and_results_begin_with_every_detector_at_a_glance(real_data, tab
         real_data, pages / "results", result(f1=0.9), result(f1=0.8, seed=1), result(method="log", f1=0.5)
     )
     assert table.main(["--docs", str(pages)]) == 0
-    line = "| vgg_cells | cells, fluorescence, simulated | 5 px | 0.850 | - | - | - | 0.500 | - |"
+    line = "| vgg_cells: cells, fluorescence (simulated) | 20 (300) | 5 px | 0.850 | - | - | - | 0.500 | - |"
     for page in (pages.parent / "README.md", pages / "results.md"):
         assert line in page.read_text()
-        assert "| crchisto | nuclei" not in page.read_text()  # nothing of ours is there
-    assert page.read_text().count("| vgg_cells | pointsense |") == 2  # scores and choices
-    assert (pages / "results" / "trainings.md").read_text().count("| vgg_cells | pointsense |") == 2
+        assert "crchisto" not in page.read_text()  # nothing of ours is there
+    for name, lines in (("scores", 1), ("choices", 1), ("paper", 0), ("trainings", 2)):
+        text = (pages / "results" / f"{name}.md").read_text()
+        assert text.count("| vgg_cells | pointsense |") == lines
 
 
 def test_a_page_without_marks_is_refused(table, pages, capsys):

@@ -22,7 +22,7 @@ from pointsense.writing import write_json, write_text
 
 LITERAL_WORDS = (
     "CNNCS and ECNNCS are the paper's as far as it states them; why they find little, or nothing, is told in "
-    "docs/theory.md (*Where we depart from the paper*), and docs/results.md has them repaired."
+    "docs/theory.md (*Where we depart from the paper*), and docs/results/paper.md has them repaired."
 )
 LEFT_OUT = (
     f"{BOXES} is left out: it starts from a backbone of timm with pretrained weights, and none is asked for."
