@@ -73,13 +73,13 @@ BUNDLES = {
         "dsb2018",
         {"nucleus": 6.0},
         18,
-        "Nuclei in fluorescence, H&E and bright field, grey or RGB.",
+        "Nuclei in fluorescence and, less surely, in H&E and bright field, grey or RGB.",
         "Kaggle 2018 Data Science Bowl, stage1_train with the community's mask fixes, centroids of the masks "
         "(Caicedo et al., Nat Methods 16, 2019)",
         "CC0-1.0, as the data; the encoder began with ImageNet weights of MobileNetV2 (Apache-2.0)",
         "Mostly 2-D cultures: 303 of the 372 training images are fluorescence, 60 are stained tissue, 9 are bright "
         "field. Nuclei much larger or smaller than 18 px (see --diameter), confocal stacks and electron microscopy "
-        "were not seen.",
+        "were not seen. Test images may be crops of fields that were learned from. Not for diagnosis.",
         "nuclei",
         WEIGHTS | {"steps": 6000, "checks": 8},
     ),
@@ -134,13 +134,15 @@ def card(name: str, bundle: Bundle, detector: Detector, result: dict[str, Any]) 
         f"| {one['overall']['precision']:.3f} | {one['overall']['recall']:.3f} |"
         for kind, one in result["classes"].items()
     )
-    kinds = "; ".join(
-        f"{kind} in {group} ({part['images']} image{'s' * (part['images'] > 1)}) {part['f1']:.3f}"
+    kinds = "\n".join(
+        f"| {kind} in {group} | {part['images']} | {part['f1']:.3f} |"
         for kind, one in result["classes"].items()
         for group, part in one["groups"].items()
     )
-    by_kind = f"\nF1 by kind of image: {kinds}.\n" * bool(kinds)
-    levels = "of each image" if detector.contract.levels == "image" else "of the training images"
+    by_kind = f"\n| class and kind of image | images | F1 |\n|---|---|---|\n{kinds}\n" * bool(kinds)
+    levels = "each image is stretched between its own 1 and 99.8 percentiles"
+    if detector.contract.levels == "fixed":
+        levels = "black and white are those of the training images"
     return f"""# {name}
 
 {bundle.summary}
@@ -148,12 +150,12 @@ def card(name: str, bundle: Bundle, detector: Detector, result: dict[str, Any]) 
     pointsense predict IMAGES --model {name} --out DIR
 
 - typical diameter of an object in the training images: {bundle.diameter:g} px; give that of yours with `--diameter PX`
-- input: {detector.contract.channels} channels, grey and RGB are converted into each other; black and white {levels}
+- input: {detector.contract.channels} channels, grey and RGB are converted into each other; {levels}
 - {result["parameters"]:,} parameters, stored in half precision
 - data: {bundle.data}; {result["train_images"]} images of its `train` part
 - licence of the weights: {bundle.licence}
 
-Scores on {result["val_images"]} images that were not learned from, nor readings or thresholds chosen on
+Scores on {result["val_images"]} test images, used neither to train nor to choose thresholds
 ({PROTOCOL} matching, bootstrap over groups where there are any, else images, {result["date"]},
 `python benchmarks/bundle.py {name}`):
 

@@ -45,7 +45,9 @@ def settings(preset: PresetName = "pointsense") -> None:
         table.add_column(column, overflow="fold", no_wrap=column == "setting")
     for name, value in start_from(preset).model_dump().items():
         table.add_row(name, str(value), Config.model_fields[name].description or "")
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print("(global, spatial, projection; grid, random): counts with that head or sampling alone")
 
 
 def demo(out: Out, seed: Seed = 0, overwrite: Overwrite = False) -> None:
