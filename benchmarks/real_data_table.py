@@ -72,10 +72,10 @@ def glance_table(results: dict[Cell, Result]) -> str:
             f1s.append(float(np.mean([one["scores"]["overall"]["f1"] for one in there])) if there else None)
         if f1s[0] is not None:
             task = TASKS[tasks[0]]
-            own = {task: one for (task, method, _), one in results.items() if task in tasks and method == OURS}
-            images, points = (
-                sum(one[key] for one in own.values()) for key in ("val_images", "val_points")
-            )
+            own = {
+                task: one for (task, method, _), one in results.items() if task in tasks and method == OURS
+            }
+            images, points = (sum(one[key] for one in own.values()) for key in ("val_images", "val_points"))
             rows.append(
                 (
                     f"{family}: {task.objects}" + f" ({task.note})" * bool(task.note),

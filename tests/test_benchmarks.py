@@ -39,7 +39,9 @@ def scores(f1, mae=2.5):
 
 
 def rendered(tables, results):
-    return "\n\n".join(page(results) for page in (tables.scores_page, tables.papers_page, tables.choices_page))
+    return "\n\n".join(
+        page(results) for page in (tables.scores_page, tables.papers_page, tables.choices_page)
+    )
 
 
 def result(name="vgg_cells", method="code", f1=0.97, seed=0):

@@ -183,8 +183,11 @@ def test_selection_is_drawn_by_image_where_val_has_the_same_groups(tmp_path, cap
 
 def test_selection_needs_points_on_both_sides(tmp_path):
     bare = [replace(s, points=np.zeros((0, 2)), classes=()) for s in samples(list("abc"), tmp_path)]
-    with pytest.raises(DataError, match="at least two"):
+    with pytest.raises(DataError, match="none of the training images has a point"):
         draw_selection(bare, 0.2, seed=0)
+    one = [*samples(["z"], tmp_path), *bare]
+    with pytest.raises(DataError, match=r"points are in 1 of the 4 .*; expected at least two, one to fit"):
+        draw_selection(one, 0.2, seed=0)
     with pytest.raises(DataError, match="two training images"):
         draw_selection(bare[:1], 0.2, seed=0)
 
@@ -446,11 +449,11 @@ def test_a_killed_training_ends_as_an_unbroken_one(data, tmp_path):
     whole = fitted(data, tmp_path / "whole")
     script = (
         "import sys, torch; torch.set_num_threads(int(sys.argv[3]))\n"
-        "import pointsense.learning.fit as fit\n"
+        "import pointsense.learning.course as course, pointsense.learning.fit as fit\n"
         "from pointsense.datasets import load_dataset\n"
         "from pointsense.model.config import override, parse_settings\n"
         "from pointsense.model.presets import preset\n"
-        "fit.CHECKPOINT_SECONDS = 0\n"
+        "course.SECONDS = 0\n"
         f"config = override(preset('pointsense'), parse_settings({TINY}))\n"
         f"fit.train(load_dataset(sys.argv[1]), sys.argv[2], config, radius={RADIUS_PX}, device='cpu')\n"
     )

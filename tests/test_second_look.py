@@ -50,6 +50,26 @@ def test_a_crop_lies_around_its_point_at_any_size():
     assert divmod(int(larger[0].argmax()), 33) == (16, 16)
 
 
+def test_a_second_look_goes_on_where_it_was(tmp_path, monkeypatch):
+    one, alarms = field(0)
+    whole = learn_to_look(FABRIC, [one], alarms, CONFIG, seed=0)
+
+    def stop(step, loss, left):
+        if step == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pointsense.learning.second_look.SECONDS", 0.0)
+    path, steps = tmp_path / "look", []
+    with pytest.raises(KeyboardInterrupt):
+        learn_to_look(FABRIC, [one], alarms, CONFIG, seed=0, checkpoint=path, report=stop)
+    resumed = learn_to_look(
+        FABRIC, [one], alarms, CONFIG, seed=0, checkpoint=path, report=lambda step, *_: steps.append(step)
+    )
+    assert steps == list(range(20, 41))
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value)
+
+
 def test_a_crop_may_be_smaller_than_what_its_place_is_shaken_by():
     one, alarms = field(0)
     config = override(CONFIG, {"radius": 400.0, "look_steps": 2})

@@ -14,21 +14,25 @@ from torch import Tensor
 from pointsense.errors import DataError
 from pointsense.writing import replacing
 
-NAME = "checkpoint.safetensors"
+NAME, LOOK = "checkpoint.safetensors", "look.checkpoint.safetensors"
+"""Of the training, and of its second look."""
+
+SECONDS = 20.0
+"""Between two checkpoints."""
 
 
-def write_checkpoint(folder: Path, parts: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+def write_checkpoint(path: Path, parts: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
     """Write named groups of tensors and JSON values, all or nothing."""
     tensors = {
         f"{part}/{name}": value.detach().contiguous().cpu().clone()
         for part, group in parts.items()
         for name, value in group.items()
     }
-    with replacing(folder / NAME) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={"state": json.dumps(state)}))
 
 
-def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
     """What `write_checkpoint` wrote, or None where there is no checkpoint.
 
     Raises
@@ -36,7 +40,6 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
     DataError
         If the file is damaged.
     """
-    path = folder / NAME
     if not path.exists():
         return None
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pointsense.inference.detector import Detector
-from pointsense.learning.checkpoint import write_checkpoint
+from pointsense.learning.checkpoint import NAME, SECONDS, write_checkpoint
 from pointsense.learning.crops import Alarm
 from pointsense.learning.mining import known_alarms
 from pointsense.learning.run_folder import Checkpoint, Row, write_history
@@ -22,8 +22,6 @@ from pointsense.model.network import ProjectionNetwork
 
 ROW_STEPS = 20
 """Steps averaged in a row of history.csv."""
-
-CHECKPOINT_SECONDS = 20.0
 
 LAST_CHECK = 3.0
 """How much longer than a check during training the last one takes, which tries every reading."""
@@ -83,7 +81,7 @@ class Course:
         self.detector, self.selection, self.report = detector, selection, report
         self.limit = math.inf if time_limit is None else 60 * time_limit
         self.state = State()
-        self.best = {name: value.clone() for name, value in training.tensors("averaged").items()}
+        self._keep()
         self.window: list[dict[str, float]] = []
         self.check_seconds = 0.0
         self.started = self.saved = self.told = time.monotonic()
@@ -96,7 +94,7 @@ class Course:
         if self.state.alarms:
             self.training.crops.alarms = self.state.alarms
         self.best = parts.pop("best")
-        self.training.restore(parts)
+        self.training.descent.restore(parts)
         self.started = time.monotonic() - self.state.seconds
 
     @property
@@ -127,10 +125,11 @@ class Course:
                 self._mine()
                 self._save()
             self._step(progress)
-            if not self.window and time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            if not self.window and time.monotonic() - self.saved > SECONDS:
                 self._save()
             if self.report and self.window and time.monotonic() - self.told > 1:
                 self.report(self._told())
+        self._save()
         self._check()
 
     def _step(self, progress: float) -> None:
@@ -161,7 +160,7 @@ class Course:
 
     def _keep(self) -> None:
         self.state.best_step = self.state.step
-        self.best = {name: value.clone() for name, value in self.training.tensors("averaged").items()}
+        self.best = {name: value.clone() for name, value in self.training.averaged.state_dict().items()}
 
     def _mine(self) -> None:
         """Find out where the averaged network raises false alarms on the images that are fitted."""
@@ -183,9 +182,10 @@ class Course:
 
     def _save(self) -> None:
         self.state.seconds = self.seconds
-        parts = {name: self.training.tensors(name) for name in ("network", "averaged", "optimizer")}
         write_checkpoint(
-            self.out, parts | {"best": self.best}, {"request": self.request, "state": asdict(self.state)}
+            self.out / NAME,
+            self.training.descent.tensors() | {"best": self.best},
+            {"request": self.request, "state": asdict(self.state)},
         )
         self.saved = time.monotonic()
 

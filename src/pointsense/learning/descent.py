@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pointsense.errors import DataError
+from pointsense.learning.checkpoint import optimizer_tensors, restore_optimizer
 
 Learner = TypeVar("Learner", bound=nn.Module)
 
@@ -68,6 +69,20 @@ class Descent(Generic[Learner]):
         self.averaged = copy.deepcopy(network).to(fabric.device).eval()
         optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, betas=betas)
         self.network, self.optimizer = fabric.setup(network.to(memory_format=torch.channels_last), optimizer)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Named tensors of the network, of its averaged copy and of the optimizer."""
+        return {
+            "network": self.bare.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+
+    def restore(self, parts: dict[str, dict[str, Tensor]]) -> None:
+        """The inverse of `tensors`."""
+        self.bare.load_state_dict(parts["network"])
+        self.averaged.load_state_dict(parts["averaged"])
+        restore_optimizer(self.optimizer, parts.get("optimizer", {}))
 
     def prepare(self, step: int, progress: float) -> None:
         """Set learning rates for a share `progress` of the training, and the network to learn."""

@@ -18,6 +18,7 @@ from pointsense.datasets import Dataset, Sample, too_dense
 from pointsense.errors import UsageError
 from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
+from pointsense.learning.checkpoint import LOOK
 from pointsense.learning.course import Course, OnProgress, Progress
 from pointsense.learning.crops import Field, fields_of, read_checked
 from pointsense.learning.mining import known_alarms, look_alikes
@@ -232,6 +233,7 @@ def _second_look(
         training.seed,
         classes=len(names),
         time_limit=limit,
+        checkpoint=course.out / LOOK,
         report=report,
     )
     if look is None:

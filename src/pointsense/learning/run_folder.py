@@ -17,7 +17,7 @@ from pointsense.errors import UsageError
 from pointsense.inference.detector import Detector
 from pointsense.inference.storage import CONFIG
 from pointsense.learning.card import model_card
-from pointsense.learning.checkpoint import NAME, read_checkpoint
+from pointsense.learning.checkpoint import LOOK, NAME, read_checkpoint
 from pointsense.model.config import with_defaults
 from pointsense.reporting.curves import draw_history
 from pointsense.writing import claim_folder, replacing, write_json, write_text
@@ -59,7 +59,7 @@ def open_run(
     if not resume:
         raise UsageError(f"{out} is not empty; use --resume to go on with its training, or --overwrite")
     finished = (out / METRICS).exists()
-    stored = None if finished else read_checkpoint(out)
+    stored = None if finished else read_checkpoint(out / NAME)
     if not finished and stored is None:
         log.warning("%s holds no checkpoint: the training starts at its first step", out)
         return None
@@ -98,7 +98,7 @@ def _told(settings: dict[str, Any], name: str) -> str:
 
 def clear_run(out: Path) -> None:
     """Delete what tells of an earlier training in the folder, so that nobody takes its model for the new one's."""
-    for name in (NAME, METRICS, FEATURES, CONFIG):
+    for name in (NAME, LOOK, METRICS, FEATURES, CONFIG):
         (out / name).unlink(missing_ok=True)
 
 
@@ -145,5 +145,5 @@ def finish_run(
         temporary.write_bytes(curve)
     write_text(out / "README.md", model_card(detector, metrics, dataset))
     write_json(out / METRICS, metrics)
-    for name in (NAME, FEATURES):
+    for name in (NAME, LOOK, FEATURES):
         (out / name).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from pointsense.inference.scaling import factors, to_image
 from pointsense.inference.second_look import crop_around
 from pointsense.learning.augment import recoloured, turned
+from pointsense.learning.checkpoint import SECONDS, read_checkpoint, write_checkpoint
 from pointsense.learning.crops import Alarm, Field
 from pointsense.learning.descent import Descent
 from pointsense.learning.training import parameter_groups, starts_given
@@ -94,6 +96,7 @@ def learn_to_look(
     *,
     classes: int = 1,
     time_limit: float = math.inf,
+    checkpoint: Path | None = None,
     report: Told | None = None,
 ) -> SecondLook | None:
     """A second look, or None where there is no alarm to tell from objects.
@@ -112,12 +115,14 @@ def learn_to_look(
         How many classes of points are told apart.
     time_limit : float
         Seconds.
+    checkpoint : path, optional
+        File to keep what is learned in, and to go on from where it is there.
     report : callable, optional
 
     Raises
     ------
     DataError
-        If the loss is no longer finite.
+        If the loss is no longer finite, or the checkpoint is damaged.
     """
     if not alarms or not any(np.any(field.labels >= 0) for field in fields):
         return None
@@ -138,6 +143,11 @@ def learn_to_look(
         name="the loss of the second look",
     )
     begun, step = time.monotonic(), 0
+    if checkpoint and (stored := read_checkpoint(checkpoint)):
+        parts, state = stored
+        descent.restore(parts)
+        step, begun = state["step"], begun - state["seconds"]
+    saved = time.monotonic()
     while (progress := max(step / config.look_steps, (time.monotonic() - begun) / time_limit)) < 1:
         descent.prepare(step, progress)
         crops, labels = looks.batch(step)
@@ -149,4 +159,7 @@ def learn_to_look(
             seconds = time.monotonic() - begun
             left = min(seconds * (config.look_steps / step - 1), time_limit - seconds)
             report(step, loss.item(), left)
+        if checkpoint and time.monotonic() - saved > SECONDS:
+            saved = time.monotonic()
+            write_checkpoint(checkpoint, descent.tensors(), {"step": step, "seconds": saved - begun})
     return descent.averaged

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from pointsense.inference.device import pick_device, pick_precision
-from pointsense.learning.checkpoint import optimizer_tensors, restore_optimizer
 from pointsense.learning.crops import Crops, Field
 from pointsense.learning.descent import Descent
 from pointsense.learning.frozen import FrozenFeatures
@@ -72,18 +71,6 @@ class Training:
         self.features: FrozenFeatures | None = None
         if isinstance(network, PatchNetwork) and FrozenFeatures.possible(config):
             self.features = FrozenFeatures(network, self.crops, fabric, cache)
-
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """Named tensors of the network, of its averaged copy, or of the optimizer."""
-        if name == "optimizer":
-            return optimizer_tensors(self.descent.optimizer)
-        return (self.bare if name == "network" else self.averaged).state_dict()
-
-    def restore(self, parts: dict[str, dict[str, Tensor]]) -> None:
-        """The inverse of `tensors`, for all three."""
-        self.bare.load_state_dict(parts["network"])
-        self.averaged.load_state_dict(parts["averaged"])
-        restore_optimizer(self.descent.optimizer, parts.get("optimizer", {}))
 
     def step(self, step: int, progress: float) -> dict[str, float]:
         """One descent at a share `progress` of the training; returns the terms of its loss.
