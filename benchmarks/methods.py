@@ -106,9 +106,6 @@ AS_STAINED: dict[str, Any] = {"stains": False}
 HEATMAP: dict[str, Any] = {"target": "heatmap", "spots": 0.0}
 """In place of the code, with nothing beside it."""
 
-BOXES: dict[str, Any] = WEIGHTS | {"backbone": "mobilenetv2_100"}
-"""Faster R-CNN on the encoder that our networks have where they do not learn from scratch."""
-
 SHORT: dict[str, Any] = {"steps": 2500, "view_zoom": 1.0}
 """The preset for many sizes as it was when single choices were changed on it."""
 
@@ -218,9 +215,10 @@ METHODS = {
         )
     },
     "fcrn": Method("density, FCRN-A", peer="fcrn", settings=AS_STAINED),
-    "faster-rcnn": Method("Faster R-CNN", peer="faster-rcnn", settings=BOXES | AS_STAINED),
-    "faster-rcnn-stains": Method(
-        "Faster R-CNN, stains of one strength", peer="faster-rcnn", settings=BOXES, families=("mitos14_half",)
+    "faster-rcnn": Method(
+        "Faster R-CNN",
+        peer="faster-rcnn",
+        settings=WEIGHTS | AS_STAINED | {"backbone": "mobilenetv2_100"},
     ),
     "log": Method("LoG", peer="log", settings=AS_STAINED),
     "spotiflow": Method(

@@ -75,7 +75,7 @@ class Report:
         """Say in a sentence how the scores came about and how sure the F1 is."""
         said = f"{self.protocol} matching within {self.radius:g} px"
         if self.threshold is not None:
-            said += f", scores from {self.threshold:.3g}"
+            said += f", threshold {self.threshold:.3g}"
         if self.f1_interval is not None:
             i = self.f1_interval
             said += f"; F1 95% interval {i.low:.3f} to {i.high:.3f} (bootstrap over {i.unit_count} {i.units})"
