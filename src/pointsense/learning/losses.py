@@ -18,6 +18,9 @@ from pointsense.recovery import sparse_code
 SPOT = 1.0
 """Standard deviation of the heat map's spots, in cells."""
 
+PEAK = 0.51
+"""Squared distance in cells up to which a cell is to be 1: a point midway between four cells lies within it of all."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -136,17 +139,20 @@ def _end_to_end(
 
 
 def _spots(mass: Tensor, weight: Tensor, points: Sequence[Tensor], config: Config) -> Tensor:
-    """Penalty-reduced focal loss of a map of Gaussian spots (Zhou et al. 2019, eq. 1), for each point."""
+    """Penalty-reduced focal loss of a map of Gaussian spots (Zhou et al. 2019, eq. 1), for each map.
+
+    There each point has one cell that is to be 1 and the spot is around its centre; here the spot is around the point,
+    which may lie midway between cells: all those as near as the nearest one may be are to be 1.
+    """
     H, W = mass.shape[-2:]
     grid = torch.stack(torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij"), -1).to(mass)
-    maps = []
+    distances = []
     for p in points:
         squared = (grid[:, :, None] - to_cells(p, config.stride)).square().sum(-1)
-        near = squared.amin(-1) if len(p) else torch.full((H, W), torch.inf).to(grid)
-        maps.append(torch.exp(-near / (2 * SPOT**2)))
-    label = torch.stack(maps)[:, None]
+        distances.append(squared.amin(-1) if len(p) else torch.full((H, W), torch.inf).to(grid))
+    near = torch.stack(distances)[:, None]
+    label, peak = torch.exp(-near / (2 * SPOT**2)), (near <= PEAK).float()
     guess = mass.clamp(1e-4, 1 - 1e-4)
-    peak = (label > 0.88).float()  # the cells whose centre lies within half a cell of a point
     gain = (1 - guess).square() * guess.log() * peak
     penalty = (1 - label) ** 4 * guess.square() * (1 - guess).log() * (1 - peak)
     return -(weight * (gain + penalty)).sum() / len(points)
