@@ -103,7 +103,7 @@ def test_training_lowers_the_loss_and_the_best_weights_stay(problem):
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.BatchNorm2d(4))
     kept = []
 
-    def loss_of(network, crops, points):
+    def loss_of(network, crops, points, known):
         assert crops.shape == (2, 3, 64, 64)
         assert len(points) == 2
         loss = (network(crops) - 2).square().mean()
@@ -131,7 +131,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(problem):
     network, images = torch.nn.Conv2d(3, 1, 1), read_checked(problem.fit)
     fields = Frame.of(problem, images).fields(problem.fit, images)
     with pytest.raises(DataError, match="the loss became nan at step 1; lower learning_rate"):
-        descend(network, lambda n, c, p: n(c).sum() * torch.nan, lambda n: 0.0, problem, fields)
+        descend(network, lambda n, c, p, k: n(c).sum() * torch.nan, lambda n: 0.0, problem, fields)
 
 
 def test_time_ends_a_training_before_its_steps_do(problem, monkeypatch):
@@ -141,7 +141,7 @@ def test_time_ends_a_training_before_its_steps_do(problem, monkeypatch):
     fields = Frame.of(problem, images).fields(problem.fit, images)
     config = override(problem.config, {"steps": 1000})
     facts = descend(
-        network, lambda n, c, p: n(c).square().mean(), lambda n: 0.0, problem, fields, config=config
+        network, lambda n, c, p, k: n(c).square().mean(), lambda n: 0.0, problem, fields, config=config
     )
     assert 0 < facts["steps"] < 20  # of 300 s, each look at the clock takes 20
 
@@ -271,7 +271,11 @@ def test_look_alikes_are_learned_from_as_our_own_network_does(monkeypatch, cells
     monkeypatch.setattr(descent, "Crops", lambda *given: seen.append(Crops(*given)) or seen[0])
     network = torch.nn.Conv2d(3, 1, 1)
     descend(
-        network, lambda own, images, points: own(images).square().mean(), lambda own: 0.0, problem, fields
+        network,
+        lambda own, images, points, known: own(images).square().mean(),
+        lambda own: 0.0,
+        problem,
+        fields,
     )
     assert [(alarm.y, alarm.x) for alarm in seen[0].alarms] == [(5.0, 7.0)] * 3
     assert seen[0].hard > 0

@@ -7,18 +7,19 @@ import pytest
 import torch
 
 from pointsense.datasets import load_dataset
+from pointsense.encoding import Candidates
 from pointsense.errors import UsageError
 from pointsense.images import InputContract, read_image
 from pointsense.inference.cluster import vote
 from pointsense.inference.detector import Detector
-from pointsense.inference.patches import decode_patches
+from pointsense.inference.patches import decode_patches, predict_patches
 from pointsense.learning.fit import train
 from pointsense.learning.losses import loss
 from pointsense.learning.training import parameter_groups
 from pointsense.model.classes import PointClass
 from pointsense.model.config import override
 from pointsense.model.heads import SpatialHead
-from pointsense.model.network import build_network
+from pointsense.model.network import Output, build_network
 from pointsense.model.presets import PRESETS, fitted_to, preset
 
 PAPER = sorted(name for name, changes in PRESETS.items() if changes.get("head") == "global")
@@ -158,3 +159,38 @@ def test_a_spatial_head_learns_from_many_positive_features():
         if step >= 150:
             told, untold = told + error.item(), untold + labels.square().sum().item()
     assert told < 0.4 * untold
+
+
+@pytest.mark.parametrize(("y", "x"), [(0.0, 40.0), (31.5, 40.0), (63.0, 63.0), (20.0, 44.0)])
+def test_a_cell_at_a_seam_or_border_has_the_votes_of_all_axes(monkeypatch, y, x):
+    """Each axis sees it some px off: on the other side of a seam, or beyond the border."""
+    config = override(preset("cnncs"), {"patch": 64, "axes": 8, "bandwidth": 8.0})
+    generator = np.random.default_rng(0)
+
+    def sightings(code, codes, config):
+        places, axes, patches = [], [], []
+        for number, (top, left) in enumerate(codes.tolist()):
+            places += (np.array([y - top, x - left]) + generator.normal(0, 2, (8, 2))).tolist()
+            axes += range(8)
+            patches += [number] * 8
+        return Candidates(
+            torch.tensor(places), torch.tensor(axes), torch.tensor(patches), torch.ones(len(places))
+        )
+
+    class Network:
+        code = None
+
+        def __call__(self, patches):
+            return Output(codes=patches[:, 0, 0, :2])
+
+    monkeypatch.setattr("pointsense.inference.patches.decode_patches", sightings)
+    monkeypatch.setattr(
+        "pointsense.inference.tiles.Tile.read",
+        lambda tile, image: torch.tensor(tile.box[:2]).float().expand(1, 1, 2),
+    )
+    found = predict_patches(Network(), torch.zeros(1, 64, 64), config, torch.device("cpu"))
+    best = found.scores.argmax()
+    assert found.votes[best] == 8
+    assert np.hypot(*(found.points[best] - (y, x))) < 2
+    assert (found.points >= -0.5).all()
+    assert (found.points <= 63.5).all()

@@ -13,6 +13,7 @@ from pointsense.errors import DataError, UsageError
 from pointsense.images import read_image
 from pointsense.inference import detector as detector_module
 from pointsense.inference.detector import Detector
+from pointsense.inference.explain import explain
 from pointsense.inference.second_look import crop_around, judge
 from pointsense.learning.crops import Alarm, Field
 from pointsense.learning.fit import refit, train
@@ -132,6 +133,15 @@ def test_a_model_keeps_its_second_look(cells, tmp_path, monkeypatch):
     chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=views)[:, 0]
     np.testing.assert_allclose(found.scores, alone.scores * chances, rtol=1e-5)
     assert len(detector.predict(image)) == np.sum(found.scores >= detector.classes[0].threshold)
+    detector.classes = (replace(detector.classes[0], threshold=0.01),)
+    for chance in (1.0, 0.0):  # the figure of a window has what the second look lets through
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                detector_module,
+                "judge",
+                lambda look, image, points, p=chance, **_: np.full((len(points), 1), p),
+            )
+            assert bool(len(explain(detector, image, dataset.val[0].points)["points"])) == bool(chance)
     # What cannot reach the threshold even at a chance of one is not looked at; of the rest nothing is lost.
     counts = []
     monkeypatch.setattr(

@@ -162,8 +162,8 @@ def fit(problem: Problem) -> Trained:
     torch.manual_seed(problem.seed)
     network = Fcrn(frame.contract.channels)
 
-    def loss_of(network: nn.Module, crops: Tensor, points: list[Tensor]) -> Tensor:
-        return F.mse_loss(network(crops), densities(points, crops.shape[-1], sigma))
+    def loss_of(network: nn.Module, crops: Tensor, points: list[Tensor], known: Tensor) -> Tensor:
+        return (known * (network(crops) - densities(points, crops.shape[-1], sigma)).square()).mean()
 
     def chosen(network: nn.Module, distances: Sequence[float]) -> tuple[float, float]:
         """The best merit on the selection part, and the distance of maxima (in widths) that gives it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointsense.inference.decode import to_cells
+from pointsense.inference.decode import to_cells, to_pixels
 from pointsense.inference.off_grid import read_codes
-from pointsense.inference.scaling import factors, to_working
+from pointsense.inference.scaling import factors, to_image, to_working
 from pointsense.model.network import ProjectionNetwork
+from pointsense.points import Detections
 
 REGION = 1024
 """Most working px a side that are looked at around a window: images may be large."""
@@ -67,7 +69,10 @@ def explain(
     below, right = (-side % detector.step for side in region.shape[1:])
     codes = detector.map(F.pad(region[None], (0, right, 0, below), mode="replicate")[0])[0][k]
     measure = read_codes(code, codes, kind.reading)
-    certain = measure.supported >= kind.threshold
+    places = to_image(to_pixels(measure.positions.cpu().numpy().astype(float), config.stride) + origin, scale)
+    seen = Detections.of(places, measure.supported.cpu().numpy(), kind.name)
+    seen = detector.looked_at(detector.as_input(image), seen, -math.inf, zoom)
+    certain = torch.from_numpy(seen.scores >= kind.threshold).to(codes.device)
     lattice = (codes.shape[1], codes.shape[2])
     working = to_working(truth, scale).reshape(-1, 2) - origin
     working = working[np.all((working >= -0.5) & (working < np.array(region.shape[1:]) - 0.5), axis=1)]
@@ -76,7 +81,7 @@ def explain(
     nearest = np.round((cell + code.margin - (code.window - 1) / 2) / code.hop).astype(int)
     i, j = (int(np.clip(place, 0, n - 1)) for place, n in zip(nearest, lattice, strict=True))
     true = code.signals(cells, torch.ones(len(cells), device=codes.device), lattice)
-    seen = code.signals(measure.positions[certain], measure.masses[certain], lattice)
+    recovered = code.signals(measure.positions[certain], measure.masses[certain], lattice)
     place = i * lattice[1] + j
     predicted = code.per_axis(codes[None])[0, place]
     turn = 180 if config.arc == "half" else 360
@@ -85,7 +90,7 @@ def explain(
         {
             "name": f"axis {number + 1} ({angles[number]:.0f}°)",
             "signal_true": true[place, number].cpu().numpy(),
-            "signal_recovered": seen[place, number].cpu().numpy(),
+            "signal_recovered": recovered[place, number].cpu().numpy(),
             "measurement_true": (code.sensing_matrix @ true[place, number]).cpu().numpy(),
             "measurement_predicted": predicted[number].cpu().numpy(),
         }

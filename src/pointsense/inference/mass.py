@@ -133,7 +133,7 @@ class MassMapper:
                     f"the backbone '{self.config.backbone}' looks at the whole image at once, so that tiles would "
                     "change its answer; choose one without squeeze-and-excitation or attention"
                 ) from None
-            except RuntimeError as error:
+            except (RuntimeError, AssertionError) as error:  # timm asserts
                 if is_out_of_memory(error):
                     raise
                 raise UsageError(

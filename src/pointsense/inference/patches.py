@@ -50,15 +50,16 @@ def predict_patches(network: PatchNetwork, image: Tensor, config: Config, device
         reads = plan[first : first + BATCH]
         with autocast(device, config.precision):
             codes = network(torch.stack([read.read(image) for read in reads]).to(device)).codes
+        assert codes is not None
         found = decode_patches(network.code, codes, config)
         patch = found.patch.cpu().numpy()
         for k, read in enumerate(reads):
             mine = patch == k
             place = found.points.cpu().numpy()[mine] + read.box[:2]
             top, left, bottom, right = read.core
-            near = np.all(
-                (place >= np.array([top, left]) - 0.5) & (place < np.array([bottom, right]) - 0.5), axis=1
-            )
+            # What lies beyond a seam, or the border, may be a sighting of a cell on this side.
+            low, high = np.array([top, left]) - 0.5, np.array([bottom, right]) - 0.5
+            near = np.all((place >= low - config.bandwidth) & (place < high + config.bandwidth), axis=1)
             points.append(place[near])
             axes.append(found.axis.cpu().numpy()[mine][near])
             weights.append(found.weight.cpu().numpy()[mine][near])
@@ -69,4 +70,5 @@ def predict_patches(network: PatchNetwork, image: Tensor, config: Config, device
         torch.from_numpy(np.concatenate(weights)),
     )
     votes = vote(everything, config.bandwidth, config.minimum_votes, axes_count=config.axes)
-    return Found(votes.points, votes.score, votes.votes, votes.spread)
+    inside = np.clip(votes.points, -0.5, np.array([H, W]) - 0.5)
+    return Found(inside, votes.score, votes.votes, votes.spread)

@@ -61,8 +61,10 @@ def loss(
     known : Tensor, optional, (B, 1, S, S)
         0 where the points of a crop are not told by what is seen: mass there is of no account.
     """
-    points = [p.to(output.codes.device) for p in points]
     if isinstance(network, PatchNetwork):
+        assert output.codes is not None
+        assert output.counts is not None
+        points = [p.to(output.codes.device) for p in points]
         signal, codes = network.code.encode(points)
         l2 = (output.codes - codes).square().sum() / 2
         l1 = (network.code.recover(output.codes) - signal).abs().sum() if config.alpha else l2.new_zeros(())
@@ -70,6 +72,7 @@ def loss(
         count = (config.beta * (output.counts - counts)).square().sum() / 2
         return _total(l2, l1, count, len(points), config)
     assert output.mass is not None
+    points = [p.to(output.mass.device) for p in points]
     weight = torch.ones_like(output.mass) if known is None else _in_cells(known, output.mass, config.stride)
     if config.target == "heatmap":
         total, zero = _spots(output.mass, weight, points, config), output.mass.new_zeros(())

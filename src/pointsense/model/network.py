@@ -20,18 +20,18 @@ class Output(NamedTuple):
 
     Attributes
     ----------
-    codes : Tensor
-        (B, L, C, m) of patches, or (B * K, L * m, I, J) of the windows of K mass maps an image, one a class.
-    counts : Tensor, (B * K,)
-        Number of objects of each image and class, image by image.
+    codes : Tensor or None, (B, L, C, m)
+        Of whole patches, the paper's heads.
+    counts : Tensor or None, (B,)
+        Number of objects of each patch.
     mass : Tensor or None, (B * K, 1, H / stride, W / stride)
-        The mass maps of the projection head.
+        The K mass maps of each image, one a class, of the projection head; `ProjectionCode.measure` makes codes.
     spots : Tensor or None, like `mass`
         The heat maps learned beside the code, where there are any.
     """
 
-    codes: Tensor
-    counts: Tensor
+    codes: Tensor | None = None
+    counts: Tensor | None = None
     mass: Tensor | None = None
     spots: Tensor | None = None
 
@@ -62,8 +62,16 @@ class PatchNetwork(nn.Module):
         if pooled:
             self.head: nn.Module = GlobalHead(width, numbers + 1)
         else:
-            with torch.no_grad():
-                side = self.eval().features(torch.zeros(1, channels, config.patch, config.patch)).shape[-1]
+            try:
+                with torch.no_grad():
+                    side = (
+                        self.eval().features(torch.zeros(1, channels, config.patch, config.patch)).shape[-1]
+                    )
+            except AssertionError as error:  # of timm
+                raise UsageError(
+                    f"the backbone '{config.backbone}' does not take patches of {config.patch} px ({error}); choose "
+                    "another, such as mobilenetv2_100, or another patch"
+                ) from error
             self.head = SpatialHead(width, config.width, side * side, numbers + 1)
 
     def features(self, image: Tensor) -> Tensor:
@@ -119,9 +127,8 @@ class ProjectionNetwork(nn.Module):
     def forward(self, image: Tensor) -> Output:
         features = self.features(image)
         mass = self.head(features).flatten(0, 1)[:, None]  # (B * K, 1, H / stride, W / stride)
-        codes = self.code.measure(mass)  # (B * K, L * m, I, J): x = Phi h
         spots = None if self.spots is None else self.spots(features).flatten(0, 1)[:, None]
-        return Output(codes, mass.sum((1, 2, 3)), mass, spots)
+        return Output(mass=mass, spots=spots)
 
 
 Network = PatchNetwork | ProjectionNetwork

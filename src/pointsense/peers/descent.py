@@ -23,8 +23,10 @@ from pointsense.writing import replacing
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are no news
 
-LossOf = Callable[[nn.Module, Tensor, list[Tensor]], Tensor]
-"""Loss of a network on crops (B, C, S, S) and the points (K_b, 2) of each."""
+LossOf = Callable[[nn.Module, Tensor, list[Tensor], Tensor], Tensor]
+"""Loss of a network on crops (B, C, S, S), given the points (K_b, 2) of each, and where (B, 1, S, S) they are known: 0
+near the borders where a crop cuts through its image.
+"""
 
 SHARE_OF_CHECKS = 0.1
 """Most of the time so far that checks on the selection part may have taken; the last one is always made."""
@@ -110,7 +112,8 @@ def descend(
         images = batch.images.to(fabric.device, memory_format=torch.channels_last)
         # The bare network: Fabric's wrapper would round coordinates, too, to half precision.
         with fabric.autocast():
-            loss = loss_of(network, images, [points.to(fabric.device) for points in batch.points])
+            points = [one.to(fabric.device) for one in batch.points]
+            loss = loss_of(network, images, points, batch.known.to(fabric.device))
         descent.follow(loss, step)
         step += 1
         if problem.report and seconds() - told > 1:

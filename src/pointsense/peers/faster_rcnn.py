@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, nms
 
@@ -76,6 +76,14 @@ class Pyramid(nn.Module):
         return {name: level.float() for name, level in levels.items()}
 
 
+class FullPrecision(RPNHead):
+    """Its output in float32: where autocast gives half, torchvision rounds boxes and their targets to that, too."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, offsets = super().forward(x)
+        return [one.float() for one in logits], [one.float() for one in offsets]
+
+
 class Unscaled(GeneralizedRCNNTransform):
     """Torchvision's normalisation and batching without its resizing: images come in working px."""
 
@@ -114,9 +122,11 @@ def build(config: Config, channels: int, box: float, proposals: int = PROPOSALS)
     sides = tuple(box * side for side in ANCHORS)
     # A box has some three to eight cells of the finest level a side: one sample in each of 7 x 7 parts is enough.
     pooling = MultiScaleRoIAlign(levels, output_size=POOLED, sampling_ratio=1)
+    anchors = AnchorGenerator((sides,) * len(levels), ((1.0,),) * len(levels))
     detector = FasterRCNN(
         Pyramid(encoder),
-        rpn_anchor_generator=AnchorGenerator((sides,) * len(levels), ((1.0,),) * len(levels)),
+        rpn_anchor_generator=anchors,
+        rpn_head=FullPrecision(WIDTH, anchors.num_anchors_per_location()[0]),
         rpn_fg_iou_thresh=0.5,
         rpn_pre_nms_top_n_train=1000,
         rpn_post_nms_top_n_train=500,
@@ -233,7 +243,7 @@ def fit(problem: Problem) -> Trained:
     detector = build(config, frame.contract.channels, box, proposals)
     encoder = detector.backbone.encoder
 
-    def loss_of(network: nn.Module, crops: Tensor, points: list[Tensor]) -> Tensor:
+    def loss_of(network: nn.Module, crops: Tensor, points: list[Tensor], known: Tensor) -> Tensor:
         targets = [
             {
                 "boxes": boxes_around(p, box, crops.shape[-1]),

@@ -105,11 +105,9 @@ def pull_back(
     triangles = np.concatenate([[0], np.cumsum(sizes.astype(np.int64) * (sizes + 1) // 2)])
     packed = np.empty(0, np.float32) if inverse is None else inverse.numpy()
     xs, codes, grads = (v.detach().contiguous().numpy() for v in (X, code, grad))
-    accumulators: list[Any] = []
 
-    def run(rows: slice, _: None) -> None:
+    def run(rows: slice, _: None) -> Any:
         d_columns = np.zeros((n, m) if need_D else (0, m))
-        accumulators.append(d_columns)
         pull_back_rows(
             columns,
             gram,
@@ -126,9 +124,12 @@ def pull_back(
             d_lam[rows],
             singular[rows],
         )
+        return d_columns
 
-    _in_threads(run, B, None)
-    dD = torch.from_numpy(sum(accumulators[1:], accumulators[0]).T) if need_D and accumulators else None
+    parts = _in_threads(
+        run, B, None
+    )  # in their order, whichever is done first: sums do not differ from run to run
+    dD = torch.from_numpy(sum(parts[1:], parts[0]).T) if need_D else None
     return torch.from_numpy(dX), dD, torch.from_numpy(d_lam), torch.from_numpy(singular)
 
 
