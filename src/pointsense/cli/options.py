@@ -105,7 +105,7 @@ Precision = Annotated[
     typer.Option(
         metavar="NAME",
         help="auto (half precision where the device is fast at it), 32-true, bf16-mixed or 16-mixed, in place of the "
-        "model's own; with 32-true points hardly depend on the machine.",
+        "model's own; with 32-true points hardly depend on the processor.",
     ),
 ]
 Tile = Annotated[

@@ -34,9 +34,9 @@ def sensing_matrix(
     - "filtered": additionally, the rows are filtered by |frequency|^(1/2). By Parseval's identity of the
       Radon transform, projections measured in this way keep the inner products of the (smoothed) images
       they come from: on sets of separated points the code is close to an isometry.
-    - "fourier": what "filtered" tends to for many measurements, with as few as possible. The Gram matrix of its
-      columns depends on their distance alone, and is best held by its leading eigenvectors: cosines and sines of
-      the m / 2 lowest frequencies, weighted by the filter. Not random.
+    - "fourier": what "filtered" tends to for many measurements, with few. The Gram matrix of its columns depends on
+      their distance alone, so that its eigenvectors are cosines and sines: here those of the m / 2 lowest
+      frequencies, weighted by the filter. Not random.
 
     Parameters
     ----------

@@ -317,7 +317,7 @@ class Detector(MassMapper):
         views : {1, 2, 4, 8}, optional
             Rotations and flips that predictions are averaged over, in place of the model's own.
         precision : {"auto", "32-true", "bf16-mixed", "16-mixed"}, optional
-            Of the networks' arithmetic, in place of the model's own; points of "32-true" hardly depend on the machine,
+            Of the networks' arithmetic, in place of the model's own; points of "32-true" hardly depend on the CPU,
             those of "auto", half precision where the device is fast at it, a little more.
 
         Raises
