@@ -110,6 +110,20 @@ def test_heat_map_loss_is_least_at_its_spots_and_takes_empty_crops():
     assert right.isfinite()
 
 
+@pytest.mark.parametrize("offset", [(0.0, 0.0), (0.5, 0.5), (0.4, 0.4), (0.5, 0.0), (-0.3, 0.45)])
+def test_each_point_raises_the_heat_map_near_it(offset):
+    """Wherever it lies between the cells' centres."""
+    config, network, output = projection_setup(target="heatmap")
+    mass = torch.full_like(output.mass, 0.3).requires_grad_()
+    cells = torch.tensor([[5.0, 7.0], [20.0, 30.0]]) + torch.tensor(offset)
+    points = [(cells + 0.5) * config.stride - 0.5, torch.zeros(0, 2)]
+    loss(network, output._replace(mass=mass), points, config).total.backward()
+    for y, x in cells.round().long().tolist():
+        assert mass.grad[0, 0, y, x] < 0
+    assert (mass.grad[0, 0] < 0).sum() <= 8  # four cells around each at most
+    assert (mass.grad[1] > 0).all()
+
+
 def test_a_heat_map_beside_the_code_adds_its_own_loss():
     config, network, output = projection_setup(spots=0.5)
     values = torch.rand(output.mass.shape, generator=torch.Generator().manual_seed(1))
