@@ -624,9 +624,18 @@ def test_a_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert pick_device("cuda:1") == torch.device("cuda:1")
+    assert pick_device().type == "cuda"
     for name in ("cuda:2", "mps"):
         with pytest.raises(UsageError, match=f"no device '{name}' on this machine"):
             pick_device(name)
     for name in ("cuda:", "cuda:x", "cuda:-1", "cpu:1", "tpu"):
         with pytest.raises(UsageError, match=f"unknown device '{name}'; use auto, cpu, cuda, cuda:N or mps"):
             pick_device(name)
+
+
+def test_an_apple_gpu_is_taken_by_name_alone(monkeypatch):
+    """Parts of the recovery need float64, which it lacks."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device().type == "cpu"
+    assert pick_device("mps").type == "mps"

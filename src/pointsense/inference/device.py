@@ -15,7 +15,9 @@ BFLOAT16 = (8, 0)
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of a name: auto, cpu, cuda, cuda:N, mps.
+    """The device of a name: auto (cuda where it is there, else cpu), cpu, cuda, cuda:N, mps.
+
+    The last is for the default head alone: the paper's, and losses of recovered codes, need float64, which it lacks.
 
     Raises
     ------
@@ -24,7 +26,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+        return torch.device("cuda" if there["cuda"] else "cpu")
     kind, colon, number = name.partition(":")
     if kind not in there or (colon and not (kind == "cuda" and number.isdecimal())):
         raise UsageError(f"unknown device '{name}'; use auto, cpu, cuda, cuda:N or mps")
