@@ -355,6 +355,14 @@ def test_settings_are_listed_with_what_they_are(cli, one_error):
     assert one_error("settings", "--preset", "fast")[0] == 2
 
 
+def test_refit_of_data_that_are_divided_by_fold(cli, cells, run, tmp_path):
+    lines = [f"{s.name},{'B' if s.split == 'val' else 'A'}" for s in pointsense.load_dataset(cells).samples]
+    folds = write(tmp_path / "folds.csv", "\n".join(["image,fold", *lines]) + "\n")
+    divided = ("--split-file", folds, "--val-fold", "B")
+    assert cli("refit", cells, *divided, "-m", run, "-o", tmp_path / "final", "--device", "cpu")[0] == 0
+    assert (tmp_path / "final" / "model.safetensors").exists()
+
+
 def test_refit(cli, one_error, cells, run, tmp_path):
     code, said, err = cli("refit", cells, "--model", run, "--out", tmp_path / "final", "--device", "cpu")
     images = len(pointsense.load_dataset(cells).train)
