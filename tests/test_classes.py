@@ -171,7 +171,7 @@ def test_pictures_of_predictions_are_not_predicted(cli, one_error, data, run, tm
         assert code == 0
         assert "1 of 1 images done" in said
     arguments = ("predict", images / "out", "-m", run, "--out", tmp_path / "again")
-    assert "pictures of earlier predictions alone" in one_error(*arguments)[1]
+    assert "holds no image" in one_error(*arguments)[1]
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,9 @@ class FolderSource:
         self, folder: Path, samples: Sequence[Sample], thresholds: Mapping[str, float], dataset: Dataset
     ):
         self.found, self.thresholds = found_in_folder(samples, folder), thresholds
-        self.known = sorted({*class_names_of(self.found), *recorded_classes(folder)})
+        occurring, recorded = class_names_of(self.found), recorded_classes(folder)
+        # The tables may have been changed since.
+        self.known = recorded if {*occurring} <= {*recorded} else occurring
         self.radii: dict[str, float] = {}
         if thresholds and not have_scores(self.found):
             raise UsageError(f"--threshold is for detections with scores: all of {folder} have the score 1")
