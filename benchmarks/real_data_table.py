@@ -72,9 +72,7 @@ def glance_table(results: dict[Cell, Result]) -> str:
             f1s.append(float(np.mean([one["scores"]["overall"]["f1"] for one in there])) if there else None)
         if f1s[0] is not None:
             task = TASKS[tasks[0]]
-            own = {
-                task: one for (task, method, _), one in results.items() if task in tasks and method == OURS
-            }
+            own = {cell[0]: one for cell, one in results.items() if cell[0] in tasks and cell[1] == OURS}
             images, points = (sum(one[key] for one in own.values()) for key in ("val_images", "val_points"))
             rows.append(
                 (

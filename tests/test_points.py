@@ -123,7 +123,7 @@ def test_columns_are_found_by_name(tmp_path):
         ('y,x\n"40,5","7,25"\n', "line 2: y is '40,5', expected a finite number; write decimal points"),
         ("y,x,y\n1,2,3\n", "has the column y more than once"),
         ("y,x\n1,2\n3,abc\n", "line 3: x is 'abc', expected a finite number; correct the line or delete it"),
-        ("y,x\nnan,2\n", "line 2: y is 'nan'"),
+        ("y,x\nnan,2\n", "line 2: y is 'nan', expected a finite number; correct the line or delete it"),
         ("y,x\n1,inf\n", "line 2: x is 'inf'"),
         ("y,x\n1\n", "line 2: x is ''"),
         ("y,x,votes\n1,2,1.5\n", "line 2: votes is '1.5', expected a whole number"),

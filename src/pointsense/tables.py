@@ -42,7 +42,8 @@ class Row:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            remedy = "write decimal points" if _is_number(text.replace(",", ".", 1)) else "correct the line"
+            comma = "," in text and _is_number(text.replace(",", ".", 1))
+            remedy = "write decimal points" if comma else "correct the line"
             raise DataError(
                 f"{self.path}, line {self.line}: {column} is '{text}', expected a finite number; {remedy} or "
                 "delete it"

@@ -91,7 +91,8 @@ def check(
             check_points_inside(sample, looked[-1].shape)
         except DataError as error:
             outside.append(str(error))
-    errors = [*_swapped(looked), *reading.problems, *outside]
+    swapped = list(_swapped(looked))
+    errors = [*swapped, *reading.problems, *outside]
     if errors[SHOWN:]:
         errors[SHOWN:] = [
             f"and {len(errors) - SHOWN} more errors like these; correct the first and check again"
@@ -107,7 +108,7 @@ def check(
     errors += [finding.message for finding in mixed if finding.level == "error"]
     warnings = [
         *reading.notes,
-        *_seem_swapped(looked),
+        *([] if swapped else _seem_swapped(looked)),
         *(finding.message for finding in mixed if finding.level == "warning"),
         *_classes(dataset),
         *_twins(dataset),
@@ -173,8 +174,8 @@ def _swapped(looked: Sequence[Looked]) -> Iterator[str]:
 
 
 def _seem_swapped(looked: Sequence[Looked]) -> Iterator[str]:
-    """By what lies under the points, where none is known to be swapped."""
-    if not any(_swapped(looked)) and _evidence_for_swap([image.contrast for image in looked]) > SURE:
+    """By what lies under the points."""
+    if _evidence_for_swap([image.contrast for image in looked]) > SURE:
         yield (
             "x and y are probably swapped: what stands out in the images lies at the exchanged positions; "
             "look at an overlay, and exchange the names of the two columns"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,6 @@ from pointsense.datasets.dataset import SPLITS
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation.cases import Case
 from pointsense.images import read_image
-from pointsense.inference.record import RECORD
 from pointsense.points import Detections
 
 if TYPE_CHECKING:
@@ -158,16 +156,6 @@ def have_scores(found: FoundByImage) -> bool:
 def class_names_of(found: FoundByImage) -> list[str]:
     """The classes that occur among detections, sorted; without the empty one."""
     names = {str(name) for one in found.values() if one is not None for name in set(one.classes)}
-    return sorted(names - {""})
-
-
-def recorded_classes(folder: Path | str) -> list[str]:
-    """The classes that a prediction could find, by its record in the folder of its results; none where it has none."""
-    try:
-        images = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))["images"]
-        names = {name for image in images for name in image["points"] or {}}
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
     return sorted(names - {""})
 
 

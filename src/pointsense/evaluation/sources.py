@@ -19,10 +19,10 @@ from pointsense.evaluation.predictions import (
     found_by_model,
     found_in_folder,
     have_scores,
-    recorded_classes,
     samples_of,
 )
 from pointsense.evaluation.report import Part, evaluate
+from pointsense.inference.record import recorded_classes
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector

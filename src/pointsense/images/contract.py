@@ -243,7 +243,7 @@ class InputContract(BaseModel):
 
     def _warn_if_beyond(self, image: Array, name: str) -> None:
         """Say in the log where most of `image` (H, W, C) lies beyond what a model of fixed levels tells apart."""
-        if self.levels == "image":
+        if self.levels == "image" or self.dtype == "uint8":  # whose levels are the whole range
             return
         values = self._converted(sampled(image, np.random.default_rng(0))[None])
         share = (values - np.array(self.low)) / np.subtract(self.high, self.low)

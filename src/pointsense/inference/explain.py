@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pointsense.inference.decode import to_cells, to_pixels
 from pointsense.inference.off_grid import read_codes
-from pointsense.inference.scaling import factors, to_image, to_working
+from pointsense.inference.scaling import factors, rescaled, to_image, to_working
 from pointsense.model.network import ProjectionNetwork
 from pointsense.points import Detections
 
@@ -60,7 +60,8 @@ def explain(
     assert isinstance(detector.network, ProjectionNetwork)
     code, config = detector.network.code, detector.config
     kind, scale = detector.classes[k], factors(np.shape(image), config.scale * zoom)
-    prepared = detector.prepare(image, zoom=zoom)
+    levelled = detector.as_input(image)
+    prepared = rescaled(levelled, config.scale * zoom)
     sides = np.array(prepared.shape[1:])
     centre = (sides - 1) / 2 if at is None else to_working(np.asarray(at, float), scale)
     origin = np.clip(centre - REGION / 2, 0, np.maximum(sides - REGION, 0)).astype(int)
@@ -71,7 +72,7 @@ def explain(
     measure = read_codes(code, codes, kind.reading)
     places = to_image(to_pixels(measure.positions.cpu().numpy().astype(float), config.stride) + origin, scale)
     seen = Detections.of(places, measure.supported.cpu().numpy(), kind.name)
-    seen = detector.looked_at(detector.as_input(image), seen, -math.inf, zoom)
+    seen = detector.looked_at(levelled, seen, -math.inf, zoom)
     certain = torch.from_numpy(seen.scores >= kind.threshold).to(codes.device)
     lattice = (codes.shape[1], codes.shape[2])
     working = to_working(truth, scale).reshape(-1, 2) - origin

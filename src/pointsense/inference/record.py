@@ -104,3 +104,13 @@ def _read(path: Path) -> dict[str, list[str]]:
         return {str(row["path"]): list(map(str, row["files"])) for row in rows}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def recorded_classes(folder: Path | str) -> list[str]:
+    """The classes that a prediction could find, by its record in the folder of its results; none where it has none."""
+    try:
+        images = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))["images"]
+        names = {name for image in images for name in image["points"] or {}}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return sorted(names - {""})

@@ -122,6 +122,11 @@ class Descent(Generic[Learner]):
             statistic.copy_(latest)
 
 
+def seed_step(seed: int, step: int) -> None:
+    """Make what torch draws in a step depend on the training's seed and the step alone."""
+    torch.manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
 def schedule(step: int, progress: float) -> float:
     """Share of the peak learning rate: a short warm-up, then a cosine."""
     return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

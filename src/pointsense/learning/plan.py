@@ -214,9 +214,8 @@ def _second_look(
     assert isinstance(detector.network, ProjectionNetwork)
     config, contract = training.config, detector.contract
     alarms = known_alarms(detector.network, training.crops.fields, config, detector.device)
-    images = (
-        read_image(sample.path) for sample in samples
-    )  # one at a time: at their own resolution they are large
+    # One at a time: at their own resolution they are large.
+    images = (read_image(sample.path) for sample in samples)
     fields = fields_of(samples, images, contract, 1.0, names)
     limit = math.inf if time_limit is None else max(60 * time_limit - course.seconds, 1.0)
 

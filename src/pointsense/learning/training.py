@@ -12,7 +12,7 @@ from torch import nn
 
 from pointsense.inference.device import pick_device, pick_precision
 from pointsense.learning.crops import Crops, Field
-from pointsense.learning.descent import Descent
+from pointsense.learning.descent import Descent, seed_step
 from pointsense.learning.frozen import FrozenFeatures
 from pointsense.learning.losses import loss
 from pointsense.model.config import Config
@@ -81,7 +81,7 @@ class Training:
             If the loss is not finite.
         """
         self.descent.prepare(step, progress)
-        torch.manual_seed((self.seed * 1_000_003 + step) % 2**63)
+        seed_step(self.seed, step)
         if self.features is not None and isinstance(self.bare, PatchNetwork):
             known = None
             features, points = self.features.batch(step)

@@ -62,11 +62,10 @@ class PatchNetwork(nn.Module):
         if pooled:
             self.head: nn.Module = GlobalHead(width, numbers + 1)
         else:
+            blank = torch.zeros(1, channels, config.patch, config.patch)
             try:
                 with torch.no_grad():
-                    side = (
-                        self.eval().features(torch.zeros(1, channels, config.patch, config.patch)).shape[-1]
-                    )
+                    side = self.eval().features(blank).shape[-1]
             except AssertionError as error:  # of timm
                 raise UsageError(
                     f"the backbone '{config.backbone}' does not take patches of {config.patch} px ({error}); choose "

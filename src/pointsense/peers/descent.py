@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pointsense.learning.course import Progress
 from pointsense.learning.crops import Crops, Field
-from pointsense.learning.descent import Descent
+from pointsense.learning.descent import Descent, seed_step
 from pointsense.learning.merit import standard_error
 from pointsense.learning.mining import look_alikes
 from pointsense.learning.training import make_fabric
@@ -107,7 +107,7 @@ def descend(
             if spent <= SHARE_OF_CHECKS * seconds():
                 check()
         descent.prepare(step, progress)
-        torch.manual_seed((problem.seed * 1_000_003 + step) % 2**63)
+        seed_step(problem.seed, step)
         batch = crops.batch(step)
         images = batch.images.to(fabric.device, memory_format=torch.channels_last)
         # The bare network: Fabric's wrapper would round coordinates, too, to half precision.

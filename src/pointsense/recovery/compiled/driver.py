@@ -126,9 +126,8 @@ def pull_back(
         )
         return d_columns
 
-    parts = _in_threads(
-        run, B, None
-    )  # in their order, whichever is done first: sums do not differ from run to run
+    # In their order, whichever is done first: sums do not differ from run to run.
+    parts = _in_threads(run, B, None)
     dD = torch.from_numpy(sum(parts[1:], parts[0]).T) if need_D else None
     return torch.from_numpy(dX), dD, torch.from_numpy(d_lam), torch.from_numpy(singular)
 
