@@ -101,6 +101,16 @@ def test_fourier_rows_are_as_good_an_isometry_with_fewer_measurements():
     assert (fourier / fourier.mean()).std() < 0.5 * (filtered / filtered.mean()).std()
 
 
+def test_what_the_lowest_frequencies_hold():
+    """The figures of docs/theory.md, for the default's twelve rows."""
+    power = sensing_matrix(34, 35, "fourier", sigma=0.8, dtype=torch.float64).square().sum(1)
+    assert (power[:12].sum() / power.sum()).item() == pytest.approx(0.58, abs=0.005)
+    assert (power.sort(descending=True).values[:12].sum() / power.sum()).item() == pytest.approx(
+        0.66, abs=0.005
+    )
+    assert sorted((power.argsort(descending=True)[:12] // 2 + 1).unique().tolist()) == [3, 4, 5, 6, 7, 8]
+
+
 def test_fourier_columns_depend_on_each_other_by_distance_alone():
     D = sensing_matrix(20, 35, "fourier", sigma=0.8, dtype=torch.float64)
     gram = D.T @ D
