@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from pointsense.datasets import Sample, load_dataset
 from pointsense.datasets.synthetic import RADIUS_PX, draw_image, make_synthetic
@@ -24,12 +25,14 @@ from pointsense.learning import course, training
 from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Crops, Field, cut
 from pointsense.learning.fit import refit, train
+from pointsense.learning.frozen import FrozenFeatures
 from pointsense.learning.mining import BLUR, false_alarms, look_alikes
 from pointsense.learning.selection import USUAL, Choice, Selection, draw_selection, usual_readings
 from pointsense.learning.training import Training
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config, override, parse_settings
-from pointsense.model.presets import preset
+from pointsense.model.network import build_network
+from pointsense.model.presets import fitted_to, preset
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -74,6 +77,36 @@ def test_grid_sampling_shows_each_patch_in_four_turns_once_an_epoch():
     assert len(crops.grid) == 3 * 9
     seen = [k for step in range(4 * 27 // 6) for k in crops.patches(step)]
     assert sorted(seen) == list(range(4 * 27))
+
+
+def test_features_of_a_frozen_backbone_are_kept_for_the_weights_they_were_made_with(tmp_path, monkeypatch):
+    changes = {
+        "backbone": "unet",
+        "pretrained": False,
+        "patch": 32,
+        "axes": 4,
+        "measurements": 20,
+        "jitter": 0,
+    }
+    config = override(fitted_to(preset("cnncs"), 6.0), changes)
+    network, crops, fabric = (
+        build_network(config, 3),
+        Crops(fields(), config, seed=0),
+        Fabric(accelerator="cpu"),
+    )
+    made = FrozenFeatures(network, crops, fabric, tmp_path / "features.safetensors")
+    chosen = crops.patches(2)
+    network.eval()
+    expected = network.features(torch.stack([crops.patch(k)[0] for k in chosen]))
+    assert torch.allclose(made.batch(2)[0], expected, atol=1e-5)
+
+    monkeypatch.setattr(FrozenFeatures, "_compute", None)
+    again = FrozenFeatures(network, crops, fabric, tmp_path / "features.safetensors")
+    assert torch.equal(again.features, made.features)
+    with torch.no_grad():
+        next(network.backbone.parameters()).mul_(2)
+    with pytest.raises(TypeError):  # computed anew
+        FrozenFeatures(network, crops, fabric, tmp_path / "features.safetensors")
 
 
 def test_a_step_sees_the_same_crops_again():

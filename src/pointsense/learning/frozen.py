@@ -44,11 +44,11 @@ class FrozenFeatures:
         total = 4 * len(crops.grid)
         self.points = [torch.from_numpy(crops.patch(k)[1].copy()).float() for k in range(total)]
         # What the features depend on: a file of another training is not taken.
-        pixels = hashlib.sha256()
-        for field in crops.fields:
-            pixels.update(field.image.numpy().tobytes())
+        content = hashlib.sha256()
+        for tensor in (*(field.image for field in crops.fields), *network.backbone.state_dict().values()):
+            content.update(tensor.cpu().numpy().tobytes())
         names = [field.name for field in crops.fields]
-        key = json.dumps([crops.config.model_dump(), crops.seed, names, pixels.hexdigest()])
+        key = json.dumps([crops.config.model_dump(), crops.seed, names, content.hexdigest()])
         features = None if cache is None else _read(cache, key)
         if features is None:
             features = self._compute(network, fabric, total)
