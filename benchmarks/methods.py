@@ -136,6 +136,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "jitter0": ("no change of colours", {"jitter": 0.0}, DENSE + RARE),
     "ema0": ("no average of the weights", {"ema": 0.0}, DENSE + RARE),
     "beta0": ("no count in the label", {"beta": 0.0}, DENSE + RARE),
+    "stains": ("stains of one strength", {"stains": True}, TISSUE),
     "axes2": ("two axes of 48 measurements", {"axes": 2, "measurements": 48}, DENSE),
     "axes4": ("four axes of 24 measurements", {"axes": 4, "measurements": 24}, DENSE),
     "axes16": ("16 axes of six measurements", {"axes": 16, "measurements": 6}, DENSE),
