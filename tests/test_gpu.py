@@ -16,7 +16,7 @@ from pointsense.inference.detector import Detector
 from pointsense.learning.fit import train
 from pointsense.model.config import override
 from pointsense.model.presets import PRESETS, fitted_to, preset
-from pointsense.peers import faster_rcnn
+from pointsense.peers import faster_rcnn, faster_rcnn_network
 from pointsense.peers.problem import Problem, all_candidates, judge
 from pointsense.recovery import sparse_code
 
@@ -76,8 +76,8 @@ def test_other_losses_train(changes, cells, tmp_path):
 
 def test_faster_rcnn_trains_and_finds(cells, tmp_path):
     given = tmp_path / "weights.safetensors"
-    save_file(timm.create_model(faster_rcnn.BACKBONE, pretrained=False).state_dict(), given)
-    settings = SMALL | {"backbone": faster_rcnn.BACKBONE, "weights": str(given)}
+    save_file(timm.create_model(faster_rcnn_network.BACKBONE, pretrained=False).state_dict(), given)
+    settings = SMALL | {"backbone": faster_rcnn_network.BACKBONE, "weights": str(given)}
     config = fitted_to(override(preset("pointsense"), settings), 6.0)
     data = load_dataset(cells)
     problem = Problem(data.train[:3], data.train[3:], 6.0, config, tmp_path, 0, 5.0, 12.0, GPU)

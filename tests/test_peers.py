@@ -20,7 +20,7 @@ from pointsense.images import InputContract, read_image
 from pointsense.learning.crops import Crops, Field, read_checked
 from pointsense.model.config import override
 from pointsense.model.presets import fitted_to, preset
-from pointsense.peers import faster_rcnn
+from pointsense.peers import faster_rcnn, faster_rcnn_network
 from pointsense.peers.descent import descend
 from pointsense.peers.frame import Frame, FramedFinder
 from pointsense.peers.problem import BatchFinder, Problem, candidates_of, merit_of
@@ -32,7 +32,7 @@ SETTINGS = {"steps": 2, "batch": 2, "patch": 64, "checks": 1, "ema": 0.5, "preci
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """Settings of a backbone with a file of weights of the right names; their values are random."""
-    return started(faster_rcnn.BACKBONE, tmp_path_factory.mktemp("weights"))
+    return started(faster_rcnn_network.BACKBONE, tmp_path_factory.mktemp("weights"))
 
 
 def started(backbone, folder):
@@ -284,7 +284,11 @@ def test_look_alikes_are_learned_from_as_our_own_network_does(monkeypatch, cells
 def test_faster_rcnn_learns_from_crops_without_objects(problem, pretrained):
     detector = faster_rcnn.build(override(problem.config, pretrained), 1, 12.0).train()
     targets = [
-        {"boxes": faster_rcnn.boxes_around(torch.zeros(0, 2), 12.0, 64), "labels": torch.zeros(0).long()}
+        {
+            "boxes": faster_rcnn.boxes_around(torch.zeros(0, 2), 12.0, 64),
+            "labels": torch.zeros(0).long(),
+            "known": torch.ones(64, 64),
+        }
     ]
     losses = detector([torch.rand(1, 64, 64)], targets)
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -314,7 +318,22 @@ def test_faster_rcnn_sees_working_px_as_they_are_and_cuts_no_detection_off(probl
     assert [level.shape[-1] for level in levels.values()] == [16, 8, 4]
 
 
-def test_faster_rcnn_has_proposals_for_the_densest_tile():
+def test_faster_rcnn_learns_nothing_from_boxes_centred_where_a_crop_is_not_known(problem, pretrained):
+    detector = faster_rcnn.build(override(problem.config, pretrained), 1, 12.0).train()
+    known = torch.ones(64, 64)
+    known[:, :8] = 0
+    boxes = torch.tensor([[0.0, 20, 12, 32], [3.0, 20, 15, 32], [30.0, 20, 42, 32], [-9.0, 0, 3, 12]])
+    target = {"boxes": boxes[2:3], "labels": torch.ones(1).long(), "known": known}
+    labels, _ = detector.rpn.assign_targets_to_anchors([boxes], [target])
+    assert labels[0].tolist() == [-1, 0, 1, -1]
+    proposals, _, labels, _ = detector.roi_heads.select_training_samples([boxes], [target])
+    assert sorted(proposals[0][:, 0].tolist()) == [3, 30, 30]  # the annotated box is among the proposals
+    assert sorted(labels[0].tolist()) == [0, 1, 1]
+
+
+def test_faster_rcnn_has_proposals_for_the_densest_tile(monkeypatch):
+    monkeypatch.setattr(faster_rcnn, "CORE", 512)
+
     def field(height, width, points):
         labels = np.zeros(len(points), int)
         return Field("a", torch.zeros(1, height, width).half(), np.array(points, float), labels)

@@ -195,3 +195,20 @@ def test_subcell_finds_the_top_of_a_parabola():
     y, x = torch.meshgrid(torch.arange(7.0), torch.arange(7.0), indexing="ij")
     values = 5 - (y - 3.2) ** 2 - (x - 2.7) ** 2
     torch.testing.assert_close(subcell(values, torch.tensor([[3, 3]])), torch.tensor([[3.2, 2.7]]))
+
+
+def test_peaks_in_the_outermost_cells_stay_there():
+    """A parabola through two of three neighbours would put them on the image's edge."""
+    y, x = torch.meshgrid(torch.arange(5.0), torch.arange(7.0), indexing="ij")
+    values = 4 - (y - 0.2) ** 2 - (x - 6.3) ** 2
+    torch.testing.assert_close(subcell(values, torch.tensor([[0, 6]])), torch.tensor([[0.0, 6.0]]))
+    values = 4 - (y - 0.2) ** 2 - (x - 2.7) ** 2
+    torch.testing.assert_close(subcell(values, torch.tensor([[0, 3]])), torch.tensor([[0.0, 2.7]]))
+    assert subcell(torch.ones(1, 1), torch.tensor([[0, 0]])).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("y", [0.0, 0.2, 0.4, 0.6, 1.0])
+def test_a_matched_filter_finds_objects_in_the_outermost_cells_near_where_they_are(y):
+    found = matched_filter(CODE, codes_of(torch.tensor([[y, 30.2]])), WIDE, floor=0.4)
+    assert len(found.positions) == 1
+    assert (found.positions[0] - torch.tensor([y, 30.2])).abs().max() <= 0.5

@@ -33,7 +33,7 @@ MASS = 100.0
 FLOOR = 0.05
 """Least height of a candidate, in heights of a single Gaussian."""
 
-DISTANCES = (0.5, 1.0, 1.5, 2.0)
+DISTANCES = (0.5, 1.0, 1.5, 2.0, 3.0)
 """Least distances of two maxima, in widths of the Gaussian, among which the selection part chooses."""
 
 

@@ -39,7 +39,7 @@ SIGMA = 0.2
 FLOOR = 0.02
 """Least probability of a candidate."""
 
-DISTANCES = (1, 2, 4)
+DISTANCES = (1, 2, 4, 8)
 """Least distances of two spots, working px, among which the selection part chooses; Spotiflow's own is the first."""
 
 EPOCH = 50

@@ -93,9 +93,11 @@ def highest(values: Tensor, radius: int) -> Tensor:
 
 
 def subcell(values: Tensor, peaks: Tensor) -> Tensor:
-    """Positions (K, 2) of peaks (K, 2), refined by a parabola through the neighbours in y and in x."""
-    H, W = values.shape
-    y, x = peaks.T
+    """Positions (K, 2) of peaks (K, 2), refined by a parabola through the neighbours in y and in x.
+
+    In the outermost cells, which lack one of the two, peaks stay at the centre: no object is learned farther out.
+    """
+    (y, x), (H, W) = peaks.T, values.shape
     up, down = values[(y - 1).clamp(0), x], values[(y + 1).clamp(max=H - 1), x]
     left, right = values[y, (x - 1).clamp(0)], values[y, (x + 1).clamp(max=W - 1)]
     centre = values[y, x]
@@ -106,7 +108,9 @@ def subcell(values: Tensor, peaks: Tensor) -> Tensor:
         ],
         1,
     )
-    return (peaks + (shift / 2).clamp(-0.5, 0.5)).contiguous()  # `nonzero` gives columns that lie apart
+    inner = (peaks > 0) & (peaks < torch.tensor([H, W], device=peaks.device) - 1)
+    # `nonzero` gives columns that lie apart.
+    return (peaks + torch.where(inner, (shift / 2).clamp(-0.5, 0.5), 0.0)).contiguous()
 
 
 def read_codes(
