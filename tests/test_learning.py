@@ -508,6 +508,27 @@ def test_a_killed_training_ends_as_an_unbroken_one(data, tmp_path):
     assert (broken / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
 
+def test_a_training_killed_in_its_last_check_has_the_history_of_an_unbroken_one(data, tmp_path, monkeypatch):
+    settings = ["steps=25", "checks=1"]
+    fitted(data, tmp_path / "whole", settings)
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(course.Course, "_check", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(data, tmp_path / "broken", settings)
+    fitted(data, tmp_path / "broken", settings, resume=True)
+    whole, broken = (
+        [line.rsplit(",", 1)[0] for line in (tmp_path / name / "history.csv").read_text().splitlines()]
+        for name in ("whole", "broken")
+    )
+    assert broken == whole
+    assert [line.split(",")[0] for line in whole[1:]] == ["20", "25"]
+    assert all(whole[-1].split(","))  # its losses and its F1
+
+
 def test_points_of_given_codes(detector):
     detector = replace(detector, classes=(replace(detector.classes[0], threshold=0.5, reading=Reading()),))
     code = detector.network.code
@@ -576,7 +597,11 @@ def test_what_is_no_image_is_told(data, tmp_path):
     detector = Detector.load(tmp_path, device="cpu")
     with pytest.raises(UsageError, match=r"found a path: give read_image\('a\.png'\)"):
         detector.predict("a.png")
-    with pytest.raises(DataError, match=r"has the shape \(0, 0, 1\)"):
+    with pytest.raises(UsageError, match="found a path"):
+        replace(detector, config=override(detector.config, {"diameter": 12.0})).predict(
+            "a.png", diameter="auto"
+        )
+    with pytest.raises(DataError, match=r"has the shape \(0, 0\)"):
         detector.predict(np.zeros((0, 0), np.uint8))
 
 

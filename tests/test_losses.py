@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pointsense.errors import UsageError
+from pointsense.errors import DataError, UsageError
 from pointsense.learning.losses import loss
 from pointsense.model.config import override
 from pointsense.model.network import Output, build_network
@@ -48,6 +48,18 @@ def test_without_alpha_nothing_is_recovered(monkeypatch):
     _, codes = network.code.encode(POINTS)
     terms = loss(network, Output(codes, torch.tensor([2.0, 0.0])), POINTS, config)
     assert terms.total.item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("setup", ["patch", "projection"])
+def test_output_that_is_not_finite_is_told_where_codes_are_recovered(setup):
+    if setup == "patch":
+        config, network = patch_setup(alpha=1.0)
+        output = Output(torch.full_like(network.code.encode(POINTS)[1], float("nan")), torch.zeros(2))
+    else:
+        config, network, output = projection_setup(alpha=1.0)
+        output = Output(mass=output.mass * float("nan"))
+    with pytest.raises(DataError, match="no longer finite; lower learning_rate"):
+        loss(network, output, POINTS, config)
 
 
 def test_projection_l2_is_taken_between_codes():

@@ -73,6 +73,15 @@ def test_autocast_computes_in_it(there, monkeypatch):
             assert (one @ one).dtype == kind
 
 
+def test_full_precision_has_no_tf32():
+    before = torch.backends.cudnn.allow_tf32
+    with autocast(CPU, "32-true"):
+        assert not torch.backends.cudnn.allow_tf32
+    with pytest.raises(RuntimeError), autocast(CPU, "32-true"):
+        raise RuntimeError
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 def test_points_are_nearly_the_same(cells, run):
     cases, same = [], True
     for sample in load_dataset(cells).samples:

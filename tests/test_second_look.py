@@ -1,5 +1,7 @@
 """The second look: crops lie around their points, objects are told from look-alikes, and a model keeps and uses it."""
 
+import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +17,13 @@ from pointsense.inference import detector as detector_module
 from pointsense.inference.detector import Detector
 from pointsense.inference.explain import explain
 from pointsense.inference.second_look import crop_around, judge
+from pointsense.learning import plan
 from pointsense.learning.crops import Alarm, Field
 from pointsense.learning.fit import refit, train
 from pointsense.learning.second_look import learn_to_look
 from pointsense.model.config import Config, override
 from pointsense.model.presets import preset
+from pointsense.model.second_look import SecondLook
 
 SIDE = 32
 SETTINGS = {"look": SIDE, "look_steps": 40, "radius": 4.0, "scale": 0.5, "jitter": 0.0}
@@ -69,6 +73,32 @@ def test_a_second_look_goes_on_where_it_was(tmp_path, monkeypatch):
     assert steps == list(range(20, 41))
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value)
+
+
+def test_a_second_look_cut_short_says_so(caplog):
+    one, alarms = field(0)
+    learn_to_look(FABRIC, [one], alarms, override(CONFIG, {"look_steps": 10**6}), seed=0, time_limit=0.5)
+    assert re.search(r"the time limit ended the second look after \d+ of 1000000 steps", caplog.text)
+
+
+def test_a_second_look_has_time_to_learn_however_long_its_alarms_took(cells, tmp_path, monkeypatch):
+    now, limits = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def slow(*given):
+        now[0] += 10_000
+
+    monkeypatch.setattr(plan, "known_alarms", slow)
+    monkeypatch.setattr(plan, "learn_to_look", lambda *given, time_limit, **more: limits.append(time_limit))
+    config = override(preset("pointsense"), TINY | {"look": SIDE})
+    train(load_dataset(cells), tmp_path, config, radius=6.0, time_limit=10, device="cpu")
+    assert limits == [pytest.approx(600 * plan.LOOK_SHARE / 2)]
+
+
+def test_chances_that_are_no_numbers_end_in_a_sentence():
+    look = SecondLook(CONFIG, 1, 1, load=False).eval()
+    with pytest.raises(DataError, match="the network's output is not finite"):
+        judge(look, torch.full((1, 60, 60), float("nan")), np.array([[30.0, 30.0]]), side=SIDE)
 
 
 def test_a_crop_may_be_smaller_than_what_its_place_is_shaken_by():

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        fail("error: not enough memory; take smaller images, a smaller --tile or a smaller batch", 1)
+        fail("error: not enough memory; take smaller images or a smaller batch", 1)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         remedy = "; free some and try again" if error.errno == errno.ENOSPC else ""

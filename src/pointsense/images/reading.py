@@ -13,7 +13,7 @@ import tifffile
 from PIL import ExifTags, Image
 from tifffile import PHOTOMETRIC
 
-from pointsense.errors import DataError
+from pointsense.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +198,24 @@ def _without_alpha(path: Path, array: Array) -> Array:
             "%s: transparent pixels; the alpha channel is dropped, the colours below it are used", path
         )
     return array[:, :, :-1]
+
+
+def pixels_of(image: Any, name: str) -> Array:
+    """What a caller gives as an image, (H, W) or (H, W, C), as `read_image` would give it.
+
+    Raises
+    ------
+    UsageError
+        If it is a path.
+    DataError
+        If it is of another shape, or its numbers do not fit.
+    """
+    if isinstance(image, str | Path):
+        raise UsageError(f"expected the pixels of an image, found a path: give read_image({str(image)!r})")
+    array = np.asarray(image)
+    if array.ndim not in (2, 3) or not array.size:
+        raise DataError(f"{name} has the shape {array.shape}; expected (H, W) or (H, W, channels), and no 0")
+    return with_known_dtype(name, array if array.ndim == 3 else array[:, :, None])
 
 
 def with_known_dtype(path: Path | str, array: Array) -> Array:

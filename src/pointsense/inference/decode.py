@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
+from pointsense.inference.finite import require_finite
 from pointsense.inference.off_grid import local_maxima, read_codes, subcell
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config
@@ -101,6 +102,7 @@ def decode_windows(
     blur = reading.blur
     if decoder == "maxima" or config.target == "heatmap":
         assert mass is not None
+        require_finite(mass)
         heights = smoothed(mass, blur)
         if config.target == "code":
             # The height of a spot of one cell's mass, as wide as its blur and the splatting make it.

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import UsageError
+from pointsense.images.reading import pixels_of
 from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
-from pointsense.inference.device import autocast, pick_device
+from pointsense.inference.device import autocast, full_precision, pick_device
 from pointsense.inference.mass import MassMapper, TileMap
 from pointsense.inference.patches import predict_patches
 from pointsense.inference.scaling import factors, rescaled, to_image
@@ -111,11 +112,13 @@ class Detector(MassMapper):
         Raises
         ------
         UsageError
-            If that of the training is not known.
+            If that of the training is not known, or a path is given.
+        DataError
+            If the image does not keep the model's input contract.
         """
         return estimate_diameter(
             lambda region, diameter: self.predict(region, diameter=diameter, name=name),
-            np.asarray(image),
+            pixels_of(image, name),
             known=self.known_diameter,
             radius=min(kind.radius for kind in self.classes),
         )
@@ -142,7 +145,8 @@ class Detector(MassMapper):
             Typical diameter of the objects in px of the image, where it differs from the training images'; "auto"
             tries several.
         tile : int
-            Side of a tile's core in working px; it bounds the memory and changes next to nothing of the result.
+            Side of a tile's core in working px; it bounds the memory of the networks (the image as a
+            whole takes about 20 bytes a pixel) and changes next to nothing of the result.
         decoder : {"full", "codes", "maxima"}
             "codes" does without the mass map, "maxima" without the codes; for comparison.
         name : str
@@ -214,6 +218,7 @@ class Detector(MassMapper):
         own = chances[np.arange(len(chances)), [places[str(kind)] for kind in candidates.classes]]
         return replace(candidates, scores=candidates.scores * own).above(self.thresholds(threshold))
 
+    @full_precision()
     def decode_maps(
         self, maps: list[TileMap], k: int = 0, decoder: Decoder = "full", reading: Reading | None = None
     ) -> Found:
@@ -232,6 +237,7 @@ class Detector(MassMapper):
         everything = Found.concatenate(parts)
         return everything.select(without_seam_doubles(everything.points, np.concatenate(owners)))
 
+    @full_precision()
     def decode(self, codes: Tensor) -> Detections:
         """Points from codes alone, (K, L * m, I, J) of windows or (L, C, m) of one patch.
 

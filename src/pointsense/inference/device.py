@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -59,7 +60,18 @@ def pick_precision(name: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Where networks compute in the precision of a name, see `pick_precision`."""
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(pick_precision(precision, device))
-    return torch.autocast(device.type, dtype=half) if half else nullcontext()
+    return torch.autocast(device.type, dtype=half) if half else full_precision()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Where a GPU's convolutions are of float32: else cuDNN rounds what they take to 10 bits (TF32)."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _fast_at_half() -> bool:

@@ -168,7 +168,9 @@ def predict_files(
             if not is_out_of_memory(error):
                 raise
             yield Outcome(
-                job, None, f"not enough memory for {job.image}; take a smaller --tile, or cut it up"
+                job,
+                None,
+                f"not enough memory for {job.image}; cut it up (--tile bounds only what the networks take)",
             )
         else:
             suffixes = [f".{name}" for name in formats] + [OVERLAY] * (draw is not None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointsense.errors import DataError, UsageError, is_out_of_memory
+from pointsense.errors import UsageError, is_out_of_memory
 from pointsense.images import InputContract
-from pointsense.images.reading import with_known_dtype
+from pointsense.images.reading import pixels_of
 from pointsense.inference.device import autocast, pick_precision
 from pointsense.inference.scaling import rescaled
 from pointsense.inference.tiles import Tile, receptive_radius, tiles
@@ -149,19 +148,7 @@ class MassMapper:
 
     def as_input(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
         """An image (H, W) or (H, W, C) as (C, H, W), by the model's input contract."""
-        if isinstance(image, str | Path):
-            raise UsageError(
-                f"expected the pixels of an image, found a path: give read_image({str(image)!r})"
-            )
-        image = np.asarray(image)
-        if image.ndim == 2:
-            image = image[:, :, None]
-        if image.ndim != 3 or not image.size:
-            raise DataError(
-                f"{name} has the shape {image.shape}; expected (H, W) or (H, W, channels), and no 0"
-            )
-        image = with_known_dtype(name, image)
-        return torch.from_numpy(self.contract.apply(image, name))
+        return torch.from_numpy(self.contract.apply(pixels_of(image, name), name))
 
     def mass(self, image: Tensor, cells: tuple[int, int] | None = None) -> Tensor:
         """Mass maps (K, H / stride, W / stride) of a prepared image, or tile, (C, H, W), with none beyond `cells`."""

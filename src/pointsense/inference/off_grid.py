@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
-from pointsense.errors import DataError
 from pointsense.inference.atoms import Atoms, atoms_of
+from pointsense.inference.finite import require_finite
 from pointsense.model.classes import Reading
 
 CAP = 1.1
@@ -211,11 +211,7 @@ def matched_filter(
 
 
 def _atoms_of_finite(code: ProjectionCode, codes: Tensor, reading: Reading) -> Atoms:
-    if not torch.isfinite(codes).all():
-        raise DataError(
-            "the network's output is not finite: its weights are damaged, or half precision is too little for it "
-            "(--precision 32-true)"
-        )
+    require_finite(codes)
     return atoms_of(code, codes, reading)
 
 

@@ -10,6 +10,7 @@ from pointsense.encoding import Candidates, candidates
 from pointsense.inference.cluster import vote
 from pointsense.inference.decode import Found
 from pointsense.inference.device import autocast
+from pointsense.inference.finite import require_finite
 from pointsense.inference.tiles import Tile, tiles
 from pointsense.model.config import Config
 from pointsense.model.network import PatchNetwork
@@ -19,7 +20,14 @@ BATCH = 16
 
 
 def decode_patches(code: PatchCode, codes: Tensor, config: Config) -> Candidates:
-    """Candidate points, in px of their patch, of codes (B, L, C, m)."""
+    """Candidate points, in px of their patch, of codes (B, L, C, m).
+
+    Raises
+    ------
+    DataError
+        If the codes are not finite.
+    """
+    require_finite(codes)
     signal = code.recover(codes) * code.unit
     return candidates(
         signal,

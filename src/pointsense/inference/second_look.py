@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pointsense.inference.finite import require_finite
 from pointsense.inference.scaling import cut_out, resized
 from pointsense.inference.views import turned
 from pointsense.model.second_look import SecondLook
@@ -49,6 +50,11 @@ def judge(
     views : int
         Rotations and flips whose probabilities are averaged.
     device : torch.device
+
+    Raises
+    ------
+    DataError
+        If they are not finite.
     """
     seen = max(1, round(side / zoom))
     chances = [np.zeros((0, look.out.out_features))]
@@ -62,4 +68,6 @@ def judge(
             for view in range(views)
         ]
         chances.append(torch.stack(each).mean(0).cpu().numpy().astype(float))
-    return np.concatenate(chances)
+    found = np.concatenate(chances)
+    require_finite(torch.from_numpy(found))
+    return found

@@ -55,6 +55,7 @@ class State:
     seconds: float = 0.0
     checks_done: int = 0
     checked: float = 0.0
+    check_seconds: float = 0.0
     best_merit: float = -1.0
     best_step: int = 0
     rows: list[Row] = field(default_factory=list)
@@ -83,7 +84,6 @@ class Course:
         self.state = State()
         self._keep()
         self.window: list[dict[str, float]] = []
-        self.check_seconds = 0.0
         self.started = self.saved = self.told = time.monotonic()
 
     def restore(self, stored: Checkpoint) -> None:
@@ -108,7 +108,7 @@ class Course:
 
         However long checks take, a third of the limit is for steps.
         """
-        checks = self.state.checked + LAST_CHECK * self.check_seconds
+        checks = self.state.checked + LAST_CHECK * self.state.check_seconds
         for_steps = max(self.limit - checks, self.limit / 3)
         return max(
             self.state.step / self.training.config.steps, (self.seconds - self.state.checked) / for_steps
@@ -120,7 +120,9 @@ class Course:
         while (progress := self.progress) < 1:
             if progress * checks >= self.state.checks_done + 1:
                 self.state.checks_done = int(progress * checks)
-                if checks * self.check_seconds < self.limit / 2:  # else they would leave no time to learn
+                if (
+                    checks * self.state.check_seconds < self.limit / 2
+                ):  # else they would leave no time to learn
                     self._check()
                 self._mine()
                 self._save()
@@ -129,6 +131,7 @@ class Course:
                 self._save()
             if self.report and self.window and time.monotonic() - self.told > 1:
                 self.report(self._told())
+        self._close_row()
         self._save()
         self._check()
 
@@ -154,8 +157,8 @@ class Course:
             f1 = float(np.mean([choice.threshold.f1 for choice in choices]))
         self._close_row(f1)
         write_history(self.out, self.state.rows)
-        self.check_seconds = time.monotonic() - begun
-        self.state.checked += self.check_seconds
+        self.state.check_seconds = time.monotonic() - begun
+        self.state.checked += self.state.check_seconds
         self.told = 0.0
 
     def _keep(self) -> None:
@@ -171,13 +174,16 @@ class Course:
             self.training.crops.alarms = self.state.alarms
 
     def _close_row(self, f1: float | None = None) -> None:
+        """End a row of the history with the steps since the last one; without any, the last row has the F1."""
+        rows = self.state.rows
+        if not self.window and rows and rows[-1]["step"] == self.state.step:
+            rows[-1] = rows[-1] | {"selection_f1": f1}
+            return
         names = ("loss", "l2", "l1", "count")
         means = {
             name: float(np.mean([w[name] for w in self.window])) if self.window else None for name in names
         }
-        self.state.rows.append(
-            {"step": self.state.step, **means, "selection_f1": f1, "seconds": round(self.seconds, 1)}
-        )
+        rows.append({"step": self.state.step, **means, "selection_f1": f1, "seconds": round(self.seconds, 1)})
         self.window = []
 
     def _save(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.encoding import splat
+from pointsense.errors import DataError
 from pointsense.inference.decode import to_cells
 from pointsense.model.config import Config
 from pointsense.model.network import Network, Output, PatchNetwork, ProjectionNetwork
@@ -60,6 +61,11 @@ def loss(
         alpha, beta and spots, the weight of the heat map; the rule of the L1 term's gradient.
     known : Tensor, optional, (B, 1, S, S)
         0 where the points of a crop are not told by what is seen: mass there is of no account.
+
+    Raises
+    ------
+    DataError
+        If codes are to be recovered, and the network's output is not finite.
     """
     if isinstance(network, PatchNetwork):
         assert output.codes is not None
@@ -67,6 +73,7 @@ def loss(
         points = [p.to(output.codes.device) for p in points]
         signal, codes = network.code.encode(points)
         l2 = (output.codes - codes).square().sum() / 2
+        _require_finite(output.codes, config)
         l1 = (network.code.recover(output.codes) - signal).abs().sum() if config.alpha else l2.new_zeros(())
         counts = torch.tensor([float(len(p)) for p in points], device=output.counts.device)
         count = (config.beta * (output.counts - counts)).square().sum() / 2
@@ -80,6 +87,7 @@ def loss(
     cells = [_on_map(to_cells(p, config.stride), output.mass) for p in points]
     labels = _labels(cells, output.mass) * weight
     mass = output.mass * weight
+    _require_finite(mass, config)
     # By linearity, x_hat - x = Phi (h - h*).
     l2 = network.code.measure(mass - labels).square().sum() / 2
     l1 = _end_to_end(network, mass, weight, cells, config) if config.alpha else l2.new_zeros(())
@@ -89,6 +97,12 @@ def loss(
         return terms
     beside = _spots(output.spots, weight, points, config)
     return replace(terms, total=terms.total + config.spots * beside)
+
+
+def _require_finite(output: Tensor, config: Config) -> None:
+    """What codes are recovered of must be finite; else the loss says that it is not, one step later."""
+    if config.alpha and not torch.isfinite(output).all():
+        raise DataError("the network's output is no longer finite; lower learning_rate with --set")
 
 
 def _total(l2: Tensor, l1: Tensor, count: Tensor, B: int, config: Config) -> Loss:

@@ -217,7 +217,10 @@ def _second_look(
     # One at a time: at their own resolution they are large.
     images = (read_image(sample.path) for sample in samples)
     fields = fields_of(samples, images, contract, 1.0, names)
-    limit = math.inf if time_limit is None else max(60 * time_limit - course.seconds, 1.0)
+    # Whatever the alarms and the images took, it has half of its share: one that hardly learned would spoil all scores.
+    limit = (
+        60 * max(time_limit - course.seconds / 60, time_limit * LOOK_SHARE / 2) if time_limit else math.inf
+    )
 
     def report(step: int, loss: float, left: float) -> None:
         if course.report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from pointsense.learning.descent import Descent
 from pointsense.learning.training import parameter_groups, starts_given
 from pointsense.model.config import Config
 from pointsense.model.second_look import SecondLook
+
+log = logging.getLogger("pointsense")
 
 BATCH = 32
 OBJECTS = 0.35
@@ -162,4 +165,6 @@ def learn_to_look(
         if checkpoint and time.monotonic() - saved > SECONDS:
             saved = time.monotonic()
             write_checkpoint(checkpoint, descent.tensors(), {"step": step, "seconds": saved - begun})
+    if step < config.look_steps:
+        log.warning("the time limit ended the second look after %d of %d steps", step, config.look_steps)
     return descent.averaged
