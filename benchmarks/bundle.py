@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from cell import progress_printer
+from cell import begin, made_of, progress_printer
 from command import in_one_sentence
 from decoders import PROTOCOL, brief
 from pointsense.datasets import load_dataset
@@ -172,6 +172,7 @@ def make(name: str, data: Path, runs: Path, minutes: float, seed: int) -> dict[s
     bundle, run, folder = BUNDLES[name], runs / f"bundled-{name}", FOLDER / name
     config = configured(bundle.preset, bundle.settings | {"diameter": bundle.diameter}, data)
     dataset = load_dataset(data / bundle.folder)
+    begin(run, overwrite=False)
     metrics = train(
         dataset,
         run,
@@ -196,7 +197,7 @@ def make(name: str, data: Path, runs: Path, minutes: float, seed: int) -> dict[s
         "seed": seed,
         "preset": bundle.preset,
         "settings": bundle.settings,
-        "trained": versions() | {"date": datetime.date.today().isoformat()},
+        "trained": versions() | json.loads(made_of(run).read_text()),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -60,6 +61,19 @@ def made_now() -> dict[str, Any]:
     }
 
 
+def begin(run: Path, overwrite: bool) -> None:
+    """Note when, where and by which commit a training begins; one that goes on by another commit has both."""
+    if overwrite:  # what fails to begin must not leave an older one under its name
+        shutil.rmtree(run, ignore_errors=True)
+    made, now = made_of(run), made_now()
+    if not run.is_dir() or not any(run.iterdir()):
+        write_json(made, now)
+    elif made.is_file() and not (run / "metrics.json").is_file():
+        stored = json.loads(made.read_text())
+        if now["commit"] not in stored["commit"].split(", "):
+            write_json(made, stored | {"commit": f"{stored['commit']}, {now['commit']}"})
+
+
 def train_or_resume(
     task: Task, dataset: Dataset, run: Path, request: dict[str, Any], data: Path, overwrite: bool
 ) -> dict[str, Any]:
@@ -78,9 +92,8 @@ def train_or_resume(
         raise UsageError(
             f"{run} holds a training with other settings; give --overwrite, or another name to --method"
         )
+    begin(run, overwrite)
     write_json(asked, request)
-    if not begun:
-        write_json(made_of(run), made_now())
     return train(
         dataset,
         run,
@@ -90,8 +103,7 @@ def train_or_resume(
         max_train_images=task.max_train_images,
         time_limit=request["minutes"],
         seed=request["seed"],
-        resume=not overwrite,
-        overwrite=overwrite,
+        resume=True,
         report=progress_printer(),
     )
 
@@ -102,15 +114,13 @@ def learned_again(
     """Train once more as `run` was, on all images, into `again`, unless that is there; return its metrics."""
     from pointsense.learning.fit import refit
 
-    if overwrite or not again.is_dir():
-        write_json(made_of(again), made_now())
+    begin(again, overwrite)
     return refit(
         run,
         dataset,
         again,
         time_limit=minutes,
-        resume=not overwrite,
-        overwrite=overwrite,
+        resume=True,
         report=progress_printer(),
     )
 

@@ -28,13 +28,26 @@ Cell = tuple[str, str, int]
 
 
 def read_results(folder: Path) -> dict[Cell, Result]:
-    """The results of the comparison that are there."""
+    """The results of the comparison that are there, without those that read a training that is there no longer."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         if result.get("set") in TASKS and "scores" in result:
             found[result["set"], result["method"], result["seed"]] = result
-    return found
+    return {cell: result for cell, result in found.items() if not is_stale(cell, found)}
+
+
+def is_stale(cell: Cell, results: dict[Cell, Result]) -> bool:
+    """Whether a result is of another training than the method's that it reads, or learns again, has now."""
+    (task, name, seed), result = cell, results[cell]
+    method = METHODS.get(name, Method(name))
+    if not method.trained_as or (base := results.get((task, method.trained_as, seed))) is None:
+        return False
+    if method.refit:
+        return bool(result["scores"]["threshold"] != base["scores"]["threshold"])
+    return any(
+        result["training"].get(key) != base["training"].get(key) for key in ("seconds", "steps", "commit")
+    )
 
 
 def scores_page(results: dict[Cell, Result]) -> str:
@@ -62,15 +75,15 @@ def sections(*parts: tuple[str, str]) -> str:
 
 
 def glance_table(results: dict[Cell, Result]) -> str:
-    """Mean F1 of ours and of the other detectors on each set of which there is any result, and how large it is."""
+    """Mean F1 of ours and of the other detectors on each set of which there is any result, and how large it is.
+
+    It is the mean over folds of the means over seeds; where folds are missing it says so.
+    """
     names = [name for name, method in METHODS.items() if name in (OURS, BASELINE, method.peer)]
     rows = []
     for family, tasks in FAMILIES.items():
-        f1s: list[float | None] = []
-        for name in names:
-            there = [one for (task, method, _), one in results.items() if task in tasks and method == name]
-            f1s.append(float(np.mean([one["scores"]["overall"]["f1"] for one in there])) if there else None)
-        if f1s[0] is not None:
+        f1s = [mean_over_folds(family, name, results) for name in names]
+        if any(method == OURS and task in tasks for task, method, _ in results):
             task = TASKS[tasks[0]]
             own = {cell[0]: one for cell, one in results.items() if cell[0] in tasks and cell[1] == OURS}
             images, points = (sum(one[key] for one in own.values()) for key in ("val_images", "val_points"))
@@ -79,11 +92,24 @@ def glance_table(results: dict[Cell, Result]) -> str:
                     f"{family}: {task.objects}" + f" ({task.note})" * bool(task.note),
                     f"{images} ({points})",
                     f"{task.radius:g} px",
-                    *(number(f1, 3) for f1 in f1s),
+                    *f1s,
                 )
             )
     header = ("images", "tested (objects)", "within", *(METHODS[name].title for name in names))
     return markdown(header, rows)
+
+
+def mean_over_folds(family: str, name: str, results: dict[Cell, Result]) -> str:
+    """Mean F1 over folds of the means over seeds, and the folds where it is not all of them; a dash without any."""
+    by_fold: dict[str, list[float]] = {}
+    for (task, method, _), one in results.items():
+        if task in FAMILIES[family] and method == name:
+            by_fold.setdefault(task, []).append(one["scores"]["overall"]["f1"])
+    if not by_fold:
+        return number(None, 3)
+    mean = number(float(np.mean([np.mean(f1s) for f1s in by_fold.values()])), 3)
+    part = ", ".join(task.removeprefix(f"{family}-") for task in by_fold)
+    return mean + f" ({part})" * (len(by_fold) < len(FAMILIES[family]))
 
 
 def methods_of(family: str, results: dict[Cell, Result]) -> dict[str, Method]:

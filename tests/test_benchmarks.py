@@ -158,6 +158,25 @@ def test_sets_are_chosen_by_name_or_by_folder(tasks):
     assert sorted(task for family in tasks.FAMILIES.values() for task in family) == sorted(tasks.TASKS)
 
 
+def test_a_training_that_fails_to_begin_leaves_none_under_its_name(real_data, monkeypatch, tmp_path):
+    cell, run = __import__("cell"), tmp_path / "run"
+    for commit, finished, expected in (
+        ("one", False, "one"),
+        ("two", False, "one, two"),  # it goes on
+        ("three", True, "one, two"),  # there is nothing to go on with
+    ):
+        monkeypatch.setattr(cell, "made_now", lambda commit=commit: {"commit": commit})
+        if finished:
+            (run / "metrics.json").write_text("{}")
+        cell.begin(run, overwrite=False)
+        assert json.loads(cell.made_of(run).read_text()) == {"commit": expected}
+        run.mkdir(exist_ok=True)
+        (run / "checkpoint.json").write_text("{}")
+    cell.begin(run, overwrite=True)
+    assert not run.exists()
+    assert json.loads(cell.made_of(run).read_text()) == {"commit": "three"}
+
+
 def test_results_have_names_of_their_own(real_data):
     assert real_data.result_name("vgg_cells") == "vgg_cells"
     assert real_data.result_name("vgg_cells", "heatmap", 2) == "vgg_cells-heatmap-seed2"
@@ -254,6 +273,39 @@ def test_another_reading_is_compared_with_the_heat_map_read_alike(real_data, tab
     page = rendered(tables, tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
     row = "| mitos14_half | pointsense, stains as they are, no second look | 1 of 1 | 5 | 0.970 | one | +0.200 ["
     assert row in page
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("stains0-look0", {"training": {"seconds": 91.0, "steps": 100, "f1": 0.88}}),
+        ("stains0-look0", {"training": {"seconds": 90.0, "steps": 100, "f1": 0.88, "commit": "abc"}}),
+        ("stains0-refit", {"scores": scores(0.97) | {"threshold": 0.5}}),
+    ],
+)
+def test_what_was_read_from_a_training_made_anew_since_is_missing(
+    real_data, tables, tmp_path, method, change
+):
+    base, derived = (result("mitos14_half", method=name) for name in ("stains0", method))
+    for one in (base, derived):
+        one["scores"] = one["scores"] | {"threshold": 0.4}
+    folder = written(real_data, tmp_path / "results", base, derived)
+    cell = ("mitos14_half", method, 0)
+    assert cell in tables.read_results(folder)
+    found = tables.read_results(written(real_data, folder, derived | change))
+    assert cell not in found
+    assert ("mitos14_half", "stains0", 0) in found
+    assert f"mitos14_half-{method}" in tables.missing(found)
+
+
+def test_at_a_glance_each_fold_counts_alike_and_missing_ones_are_told(real_data, tables, tmp_path):
+    folds = [f"icpr2012-fold{k}" for k in range(4)]
+    ours = [result(fold, f1=0.8) for fold in folds] + [result(folds[0], f1=0.6, seed=1)]
+    alone = result(folds[0], method="spotiflow", f1=0.5)
+    page = tables.glance_table(tables.read_results(written(real_data, tmp_path / "results", *ours, alone)))
+    line = next(line for line in page.splitlines() if line.startswith("| icpr2012: "))
+    assert "| 80 (1200) | 20 px | 0.775 | - |" in line  # (.7 + 3 x .8) / 4
+    assert line.endswith("| 0.500 (fold0) |")
 
 
 def test_a_further_radius_and_method_get_lines_of_their_own(real_data, tables, tmp_path):
