@@ -21,7 +21,7 @@ from pointsense.evaluation import match
 from pointsense.images import read_image
 from pointsense.inference.detector import Detector
 from pointsense.inference.device import pick_device
-from pointsense.learning import course, training
+from pointsense.learning import course, material, training
 from pointsense.learning.augment import recoloured, turned
 from pointsense.learning.crops import Alarm, Crops, Field, cut
 from pointsense.learning.fit import refit, train
@@ -590,6 +590,24 @@ def test_a_heat_map_has_no_codes(data, tmp_path):
         detector.predict(image, decoder="codes")
     with pytest.raises(UsageError, match="a heat map, which has no codes"):
         detector.decode(torch.zeros(1, 96, 3, 3))
+
+
+@pytest.mark.parametrize(("look", "needed"), [(0, 55_296), (32, 5 * 55_296)])
+def test_images_that_are_more_than_the_memory_are_refused(look, needed, monkeypatch):
+    """Four images of 96 x 96 px: three channels of two bytes, at half the size, and as they are for a second look."""
+    config = override(Config(), {"scale": 0.5, "look": look})
+    monkeypatch.setattr(material, "memory", lambda: needed)
+    material.require_memory([(96, 96, 3)] * 4, 3, config)
+    monkeypatch.setattr(material, "memory", lambda: needed - 1)
+    with pytest.raises(DataError, match="cut out the parts that are annotated, or take fewer"):
+        material.require_memory([(96, 96, 3)] * 4, 3, config)
+
+
+def test_memory_is_asked_for_before_anything_is_learned(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(material, "memory", lambda: 1000)
+    with pytest.raises(DataError, match=r"training images take 0\.0 GB .* \(--max-train-images N\)"):
+        fitted(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_no_image_is_told(data, tmp_path):

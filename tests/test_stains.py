@@ -12,7 +12,8 @@ from pointsense.datasets import Sample
 from pointsense.errors import DataError
 from pointsense.images import InputContract
 from pointsense.images.levels import MOST_CHANGE, strong_stains
-from pointsense.learning.plan import Before, Plan, _material
+from pointsense.learning.material import prepare
+from pointsense.learning.plan import Before, Plan
 from pointsense.model.classes import PointClass, Reading
 from pointsense.model.config import Config, override
 from pointsense.model.presets import fitted_to
@@ -120,8 +121,7 @@ def test_a_training_asks_for_it_by_a_setting(tmp_path, stains):
         points = np.array([[10.0, 10.0], [20.0, 20.0]])
         samples.append(Sample(f"{number}", tmp_path / f"{number}.png", points, ("",) * 2, "a", "train"))
     config = fitted_to(override(Config(), {"stains": stains}), 5)
-    plan = Plan(None, config, (PointClass("", 5),), samples, [], 0)
-    contract, fields, _ = _material(plan)
+    contract, fields, _ = prepare(samples, [], (PointClass("", 5),), config)
     assert bool(contract.stains) == stains
     medians = [float(field.image[0].float().quantile(0.05)) for field in fields]
     assert (abs(medians[0] - medians[1]) < 0.02) == stains

@@ -122,7 +122,7 @@ class InputContract(BaseModel):
     @classmethod
     def from_images(
         cls,
-        images: Sequence[Array],
+        images: Iterable[Array],
         points: Sequence[Array] = (),
         levels: Levels | None = None,
         *,
@@ -144,8 +144,11 @@ class InputContract(BaseModel):
         DataError
             If there is no image, or channel counts or number types cannot be brought together.
         """
-        generator = np.random.default_rng(0)
-        samples = [sampled(image, generator) for image in images]
+        generator, samples, at_points = np.random.default_rng(0), [], []
+        for k, image in enumerate(images):
+            samples.append(sampled(image, generator))
+            if k < len(points) and len(points[k]):
+                at_points.append(pixels_at(image, points[k]))
         if not samples:
             raise DataError("no training image: expected at least one to learn the input contract from")
 
@@ -174,7 +177,6 @@ class InputContract(BaseModel):
                 same = [np.broadcast_to(_rescaled(part, dtype), (len(part), channels)) for part in parts]
                 return np.concatenate([np.empty((0, channels), np.float32), *same])
 
-            at_points = [pixels_at(image, p) for image, p in zip(images, points, strict=False) if len(p)]
             low, high = common_levels(pooled(samples), pooled(at_points))
         contract = cls(
             channels=channels,

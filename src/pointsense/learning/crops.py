@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -44,18 +44,23 @@ class Field:
     look_alikes: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
 
-def read_checked(samples: Sequence[Sample]) -> list[npt.NDArray[Any]]:
-    """The images (H, W, C) of samples, whose points are checked to lie inside.
+def images_of(samples: Sequence[Sample]) -> Iterator[npt.NDArray[Any]]:
+    """The images (H, W, C) of samples, one at a time; their points are checked to lie inside.
 
     Raises
     ------
     DataError
         If one cannot be read, or points lie outside.
     """
-    images = [read_image(sample.path) for sample in samples]
-    for sample, image in zip(samples, images, strict=True):
+    for sample in samples:
+        image = read_image(sample.path)
         check_points_inside(sample, image.shape)
-    return images
+        yield image
+
+
+def read_checked(samples: Sequence[Sample]) -> list[npt.NDArray[Any]]:
+    """All of `images_of`."""
+    return list(images_of(samples))
 
 
 def fields_of(

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 
 from pointsense.datasets import Dataset, Sample, too_dense
-from pointsense.errors import UsageError
-from pointsense.images import InputContract, read_image
+from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
 from pointsense.learning.checkpoint import LOOK
 from pointsense.learning.course import Course, OnProgress, Progress
-from pointsense.learning.crops import Field, fields_of, read_checked
+from pointsense.learning.crops import fields_of, images_of
+from pointsense.learning.material import prepare
 from pointsense.learning.mining import known_alarms, look_alikes
 from pointsense.learning.run_folder import FEATURES, clear_run, finish_run, open_run, read_metrics
 from pointsense.learning.second_look import learn_to_look
-from pointsense.learning.selection import Choice, Selection
+from pointsense.learning.selection import Choice
 from pointsense.learning.training import Training, make_fabric
 from pointsense.model.classes import PointClass
 from pointsense.model.config import Config
@@ -112,7 +112,8 @@ def carry_out(
     if stored == "finished":
         return read_metrics(out)
 
-    contract, fields, selection = _material(plan)
+    given = plan.before.contract if plan.before else None
+    contract, fields, selection = prepare(plan.fit, plan.select, plan.classes, config, given)
     if config.look and (cut := [kind for kind in plan.classes if 2 * kind.radius > config.look]):
         log.warning(
             "the second look sees crops of %d px, less than the circle of the match radius, %g px: give --set look=PX, "
@@ -151,26 +152,6 @@ def carry_out(
     metrics = _metrics(course, plan, precision)
     finish_run(out, detector, metrics, course.state.rows, plan.dataset)
     return metrics
-
-
-def _material(plan: Plan) -> tuple[InputContract, list[Field], Selection | None]:
-    """What is learned from and chosen on: all images are opened, and seen to be what a training needs."""
-    images, selection_images = (read_checked(part) for part in (plan.fit, plan.select))
-    side = max(max(image.shape[:2]) for image in images)
-    if far := [kind for kind in plan.classes if 2 * kind.radius > side]:
-        raise UsageError(
-            f"the match radius is {far[0].radius:g} px, that of an object larger than the images ({side} px): give "
-            "--radius in px of the images"
-        )
-    if plan.before:
-        contract = plan.before.contract
-    else:
-        points = [sample.points for sample in plan.fit]
-        contract = InputContract.from_images(images, points, stains=plan.config.stains)
-    for sample, image in zip(plan.select, selection_images, strict=True):
-        contract.check(image, sample.name)
-    selection = None if plan.before else Selection(plan.select, selection_images, plan.classes)
-    return contract, fields_of(plan.fit, images, contract, plan.config.scale, plan.names), selection
 
 
 def _metrics(course: Course, plan: Plan, precision: str) -> dict[str, Any]:
@@ -214,9 +195,7 @@ def _second_look(
     assert isinstance(detector.network, ProjectionNetwork)
     config, contract = training.config, detector.contract
     alarms = known_alarms(detector.network, training.crops.fields, config, detector.device)
-    # One at a time: at their own resolution they are large.
-    images = (read_image(sample.path) for sample in samples)
-    fields = fields_of(samples, images, contract, 1.0, names)
+    fields = fields_of(samples, images_of(samples), contract, 1.0, names)
     # Whatever the alarms and the images took, it has half of its share: one that hardly learned would spoil all scores.
     limit = (
         60 * max(time_limit - course.seconds / 60, time_limit * LOOK_SHARE / 2) if time_limit else math.inf
