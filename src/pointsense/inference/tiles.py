@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -103,11 +104,11 @@ def receptive_radius(network: ProjectionNetwork, channels: int, step: int) -> in
     ValueError
         If a pixel changes the whole map, as with squeeze-and-excitation.
     """
-    was_training = network.training
-    network.eval()
+    # On the CPU, whatever the network runs on: some kernels of GPUs mix what a convolution does not.
+    network = copy.deepcopy(network).cpu().eval()
     for side in (256, 512, 1024):
         side = -(-side // step) * step
-        image = torch.zeros(1, channels, side, side, device=next(network.parameters()).device)
+        image = torch.zeros(1, channels, side, side)
         image[..., side // 2, side // 2] = torch.nan
         with torch.no_grad():
             mass = network.mass(image)
@@ -116,7 +117,5 @@ def receptive_radius(network: ProjectionNetwork, channels: int, step: int) -> in
         cell = side / mass.shape[-1]
         distance = (reached * cell + (cell - 1) / 2 - side // 2).abs().max().item()
         if distance < side / 2 - 2 * cell:
-            network.train(was_training)
             return int(np.ceil(distance + cell))
-    network.train(was_training)
     raise ValueError("a pixel changes the whole map")
