@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import resource
 import shutil
 
@@ -645,6 +646,43 @@ def test_results_of_images_that_are_gone_are_replaced_too(cli, run, tmp_path):
     assert mine.read_text() == "y,x\n1,2\n"
 
 
+def test_what_is_deleted_is_told(cli, run, tmp_path):
+    images = [draw(tmp_path / "in" / name) for name in ("a.png", "b.png")]
+    arguments = ("predict", tmp_path / "in", "-m", run, "-o", tmp_path / "out")
+    assert cli(*arguments)[0] == 0
+    assert "deleted the results" not in cli(*arguments, "--overwrite")[1]
+    images[1].rename(tmp_path / "b.png")
+    assert (
+        f"deleted the results of images that are no longer there: {images[1]}\n"
+        in cli(*arguments, "--overwrite")[1]
+    )
+
+
+def test_a_run_that_is_stopped_leaves_no_results_of_the_one_before(cli, run, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        draw(tmp_path / "in" / name)
+    out = tmp_path / "out"
+    arguments = ("predict", tmp_path / "in", "-m", run, "-o", out)
+    assert cli(*arguments)[0] == 0
+
+    def stopped(self, outcome):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pointsense.inference.record.Record.add", stopped)
+    assert cli(*arguments, "--overwrite")[0] == 130
+    assert not (out / "b.csv").exists()
+
+
+def test_names_that_are_no_letters(cli, run, tmp_path):
+    image = tmp_path / "in" / os.fsdecode(b"m\xfcller.png")
+    draw(image)
+    code, out, _ = cli("predict", tmp_path / "in", "-m", run, "-o", tmp_path / "out")
+    assert code == 0
+    assert "m\\udcfcller.png" in out
+    assert json.loads((tmp_path / "out" / "predict.json").read_text())["images"]
+    assert "m\\udcfcller.png" in (tmp_path / "out" / "predict.counts.csv").read_text()
+
+
 def test_what_was_just_written_stays(cli, run, tmp_path):
     """An image that was converted, and one whose results move into a folder: the old files' names are taken again."""
     image, out = draw(tmp_path / "in" / "a.tif"), tmp_path / "out"
@@ -832,6 +870,31 @@ def test_a_class_that_was_never_found_is_scored_where_the_record_names_it(cli, t
     )
     write(found / "predict.json", json.dumps({"images": [{"points": None}, {"points": {"A": 1, "B": 0}}]}))
     assert evaluated(cli, tmp_path, *arguments)[0] == (1, 0, 2)  # A and B
+
+
+def test_names_of_groups_are_no_markup(cli, two_images):
+    data, found = two_images
+    write(data / "split.csv", "image,split\na.png,val\nb.png,val\nc.png,val\n")
+    write(data / "groups.csv", "image,group\na.png,s[left]\nb.png,s[/1]\nc.png,s[left]\n")
+    out = cli("evaluate", data, "--predictions", found, "--radius", 3)[1]
+    assert "s[left]" in out
+    assert "s[/1]" in out
+
+
+def test_tables_of_another_split_are_not_taken(one_error, run, cli, tmp_path):
+    data = tmp_path / "data"
+    for split in ("train", "val"):
+        draw(data / split / "a.tif")
+        write(data / split / "a.csv", "y,x\n5,6\n")
+    assert cli("predict", data / "val", "-m", run, "-o", tmp_path / "out")[0] == 0
+    arguments = ("evaluate", data, "--predictions", tmp_path / "out", "--radius", 3)
+    assert cli(*arguments)[0] == 0
+    code, said = one_error(*arguments, "--split", "train")
+    assert code == 2
+    assert (
+        f"was predicted from {data / 'val' / 'a.tif'}, not from {data / 'train' / 'a.tif'}: give --split val"
+        in said
+    )
 
 
 def test_one_image_cannot_be_compared(one_error, two_images):

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from pointsense.datasets import check_points_inside, estimate_radius, list_images, load_dataset
 from pointsense.datasets.dataset import Dataset, Sample
 from pointsense.errors import DataError, UsageError
+from pointsense.images import read_image
 
 POINTS = "image,y,x,class,note\na.png,1,2,RBC,\nsub/b.png,3,4.5,WBC,seen\na.png,5,6,WBC,\n"
 
@@ -206,6 +208,13 @@ def test_another_split_file(folder, tmp_path):
         ),
         ("groups.csv", "image,patient\na.png,P\n", r"groups\.csv lacks the column group"),
         ("groups.csv", "image,group\na.png,P\na.png,Q\n", r"line 3: a\.png is 'Q' here, 'P' above"),
+        # A quotation mark that is not closed swallows the lines after it.
+        (
+            "points.csv",
+            'image,y,x,class\na.png,1,2,"p\nc.png,3,4,p\n',
+            r"not CSV text .*unexpected end of data",
+        ),
+        ("points.csv", 'image,y,x,class\na.png,1,2,"p\nc.png,3,4,"\n', r"goes over several lines, to line 3"),
         ("dataset.json", "{", r"dataset\.json is not a JSON object"),
         ("dataset.json", "[6]", r"dataset\.json is not a JSON object"),
         ("dataset.json", '{"radius_px": -1}', r"radius_px is -1, expected a positive number of pixels"),
@@ -221,6 +230,24 @@ def test_bad_tables(folder, name, text, message):
     write(folder / name, text)
     with pytest.raises(DataError, match=message):
         load_dataset(folder)
+
+
+def test_a_byte_order_mark_is_no_content(folder):
+    (folder / "dataset.json").write_text('{"radius_px": 4}', encoding="utf-8-sig")
+    assert set(load_dataset(folder).radius_px.values()) == {4.0}
+
+
+def test_letters_with_marks_are_the_same_in_both_forms(folder):
+    """As macOS writes them in names of files, and as all others do."""
+    for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        name = unicodedata.normalize(form, "Zürich.png")
+        path = draw(folder / "images" / name)
+        write(folder / "points.csv", f"image,y,x\n{unicodedata.normalize(other, name)},1,2\n")
+        write(folder / "split.csv", f"image,split\n{unicodedata.normalize(other, name)},val\n")
+        [sample] = load_dataset(folder).val
+        assert sample.points.tolist() == [[1, 2]]
+        assert read_image(sample.path).size
+        path.unlink()
 
 
 def test_side_by_side(side_by_side):
@@ -322,6 +349,18 @@ def test_listing_images(tmp_path):
         (single, "single.bmp"),
     ]
     assert len(list_images([single, single])) == 1
+
+
+def test_links_are_followed(tmp_path, caplog):
+    draw(tmp_path / "elsewhere" / "b.png")
+    draw(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "batch").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "round").symlink_to(tmp_path / "in")  # would never end
+    (tmp_path / "in" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    names = [name for _, name in list_images([tmp_path / "in"])]
+    assert names == ["a.png", "batch/b.png", "lost.png"]  # whose reading says what is wrong
+    with pytest.raises(DataError, match=r"lost\.png"):
+        read_image(tmp_path / "in" / "lost.png")
 
 
 def test_listing_nothing(tmp_path):

@@ -89,6 +89,19 @@ def test_a_picture_holds_its_surroundings(monkeypatch, middle):
     assert len(match.pairs)
 
 
+@pytest.mark.parametrize("place", [(199.5, 50.0), (80.0, 299.5), (900.0, 20.0), (-40.0, 400.0)])
+def test_pictures_of_what_lies_on_the_border_or_beyond(monkeypatch, place):
+    drawn = []
+    monkeypatch.setattr(mistakes, "draw_overlay", lambda *given, **more: drawn.append(given))
+    case = Case("a.png", None, np.array([place]), np.array([place]), np.ones(1))
+    [result] = evaluate([case], RADIUS).cases
+    mistakes._picture(np.zeros((200, 300, 1), np.uint8), case, result, np.array(place), RADIUS)
+    crop, detections, truth, match = drawn[0]
+    assert crop.size
+    inside = -0.5 <= place[0] <= 199.5 and -0.5 <= place[1] <= 299.5
+    assert len(detections) == len(truth) == len(match.pairs) == inside
+
+
 @pytest.mark.parametrize("at", [(3.0, 4.0), (50.0, 20.0), (60.0, 90.0), (95.0, 95.0)])
 def test_the_window_to_explain_is_the_one_around_a_point(cells, run, at):
     sample = load_dataset(cells).val[0]

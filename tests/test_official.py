@@ -289,6 +289,20 @@ def as_coco_key_points(folder):
     text(folder / "annotations" / "points.json", json.dumps(content))
 
 
+@pytest.mark.parametrize(("names", "expected"), [((1, 2), ("1", "2")), ((None, 2), ("", "2"))])
+def test_categories_that_are_no_text(names, expected, tmp_path):
+    image(tmp_path / "a.png")
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "categories": [{"id": k, "name": name} for k, name in enumerate(names)],
+        "annotations": [
+            {"image_id": 7, "category_id": k, "bbox": [x, y, 1, 1]} for k, (y, x) in enumerate(POINTS)
+        ],
+    }
+    text(tmp_path / "all.json", json.dumps(content))
+    assert read_official("coco", tmp_path).dataset.samples[0].classes == expected
+
+
 def as_voc(folder):
     boxes = "".join(
         f"<object><name>cell</name><bndbox><xmin>{x + 1 - 4}</xmin><ymin>{y + 1 - 3}</ymin>"

@@ -163,6 +163,16 @@ def test_geojson_is_what_qupath_imports(tmp_path):
     assert first["id"] != second["id"]
 
 
+def test_a_feature_alone_with_a_byte_order_mark_and_numbers_that_are_lacking(tmp_path):
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": [3.5, 1.5]},
+        "properties": {"measurements": {"score": 0.25, "votes": None}},
+    }
+    (tmp_path / "a.geojson").write_text(json.dumps(feature), encoding="utf-8-sig")
+    assert_same(Detections.read_geojson(tmp_path / "a.geojson"), Detections.of([[1.0, 3.0]], [0.25]))
+
+
 def test_geojson_round_trip_and_ids_from_content(tmp_path):
     SOME.write_geojson(tmp_path / "a.geojson")
     SOME.write_geojson(tmp_path / "b.geojson")

@@ -136,6 +136,12 @@ def test_an_images_own_name_is_no_group():
     assert report.f1_interval.units == "images"
 
 
+def test_a_group_may_have_the_name_of_one_of_its_images():
+    report = evaluate([case(f"f{i}_{j}", 3, 1, j, f"f{i}_0") for i in range(5) for j in range(2)], 5)
+    assert {name: scores.images for name, scores in report.groups.items()} == {f"f{i}_0": 2 for i in range(5)}
+    assert (report.f1_interval.units, report.f1_interval.unit_count) == ("groups", 5)
+
+
 def test_interval_is_wider_when_whole_groups_fail():
     good = [case(f"good{i}{j}", 5, 0, 0, f"g{i}") for i in range(4) for j in range(5)]
     bad = [case(f"bad{j}", 0, 0, 5, "g4") for j in range(5)]

@@ -68,6 +68,7 @@ def _rows_of(path: Path, feature: dict[str, Any]) -> list[Row]:
     found = properties.get("measurements") or {}
     if isinstance(found, list):  # QuPath before 0.4: a list of {"name": ..., "value": ...}
         found = {item["name"]: item["value"] for item in found}
+    found = {key: value for key, value in found.items() if value is not None}
     evidence = float(found.get("score", 1)), name, int(found.get("votes", 1)), float(found.get("spread", 0))
     return [
         ((float(y), float(x)), *evidence) for x, y, *_ in ([coordinates] if kind == "Point" else coordinates)

@@ -227,9 +227,10 @@ class Detections:
         """
         path = Path(path)
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-            features = value["features"] if isinstance(value, dict) else value
-            rows = feature_rows(path, features)
+            value = json.loads(path.read_text(encoding="utf-8-sig"))
+            if isinstance(value, dict):
+                value = [value] if value.get("type") == "Feature" else value["features"]
+            rows = feature_rows(path, value)
             if not rows:
                 return cls.empty()
             points, scores, classes, votes, spread = zip(*rows, strict=True)

@@ -70,14 +70,14 @@ def read_table(path: Path | str, required: Sequence[str]) -> Table:
     ------
     DataError
         If the file cannot be read as UTF-8 text, is empty, has no header (the order of the columns is
-        never guessed), is separated by semicolons or tabs, lacks a `required` column, or has a line with more fields
-        than the header.
+        never guessed), is separated by semicolons or tabs, lacks a `required` column, has a line with more fields
+        than the header, or a field over several lines, as a quotation mark that is not closed makes.
     """
     path = Path(path)
     header = ",".join(required)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; expected a CSV file with the header '{header}'") from error
@@ -85,6 +85,10 @@ def read_table(path: Path | str, required: Sequence[str]) -> Table:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not CSV text in UTF-8 ({error}); save it again as CSV") from error
+    if broken := [number for number, cells in lines if any("\n" in cell or "\r" in cell for cell in cells)]:
+        raise DataError(
+            f"{path}: a field goes over several lines, to line {broken[0]}: close its quotation mark, or take it out"
+        )
     lines = [(number, cells) for number, cells in lines if any(cells)]
     if not lines:
         raise DataError(f"{path} is empty; expected at least the header line '{header}'")

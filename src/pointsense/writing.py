@@ -45,9 +45,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write `text` to `path` (UTF-8), all or nothing."""
+    """Write `text` to `path` (UTF-8), all or nothing; bytes that are no letters, as names may have, are escaped."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_table(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

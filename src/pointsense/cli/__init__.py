@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
@@ -50,6 +52,9 @@ def pointsense(version: Annotated[bool, typer.Option("--version", help="Show the
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; whatever a user or a full disk can cause ends in one sentence on stderr."""
+    for stream in (sys.stdout, sys.stderr):  # names may hold what a terminal or a pipe has no letters for
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     log_to_stderr()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="pointsense")

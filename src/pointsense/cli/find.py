@@ -67,6 +67,9 @@ def predict(
     how = {"thresholds": detector.thresholds(least), "diameter": px, "tile": tile}
     print(f"device: {detector.device}, {detector.precision}", flush=True)
     record = Record(out, detector, model, {"version": __version__, **how})
+    if gone := record.begin(jobs):
+        others = ", ..." if gone[3:] else ""
+        print(f"deleted the results of images that are no longer there: {', '.join(gone[:3])}{others}")
     failed = points = 0
     try:
         for outcome in predict_files(
@@ -202,7 +205,7 @@ def evaluate(
 
     parts = scored(dataset, split, source, {name: px for name, (px, _) in radii.items()}, rule)
     scores = {part.name: what | {"class": part.name} | part.report.to_dict() for part in parts}
-    console = Console()
+    console = Console(highlight=False, markup=False)  # names are no markup
     console.width = max(console.width, 100)
     for part in parts:
         if part.name:
@@ -214,11 +217,11 @@ def evaluate(
             print(f"{difference.words(str(against))}\n")
     for part in parts:
         print(f"F1{f' of {part.name}' if len(parts) > 1 else ''} {part.report.overall.f1:.3f}")
+    if json_file is not None:
+        write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
     if page is not None:
         _write_page(page, f"{model or predictions} on {split} of {data}", samples, parts, source)
         print(f"report: {page}")
-    if json_file is not None:
-        write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
 
 
 def _where_from(

@@ -18,7 +18,11 @@ Data = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to.")]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace what an earlier run of the same command wrote to DIR."),
+    typer.Option(
+        "--overwrite",
+        help="Replace what an earlier run of the same command wrote to DIR; predict also deletes its results of images "
+        "that are no longer there.",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")]
 Radius = Annotated[

@@ -115,7 +115,7 @@ def reproduce(
     from pointsense.model.config import parse_settings
     from pointsense.writing import write_json
 
-    console = Console()
+    console = Console(highlight=False, markup=False)  # names are no markup
     if experiment == "ablations":
         if images or scale != 1 or um_per_px or encoder or weights or set_:
             raise UsageError("of the options, ablations know --data, --budget, --seed and --device alone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -38,7 +39,8 @@ def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
         raise DataError(f"no image in {images}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     table = read_table(root / "points.csv", ("image", "y", "x"))
 
-    rows: dict[str, list[Row]] = {name: [] for name in names}
+    there = {unicodedata.normalize("NFC", name): images / name for name in names}
+    rows: dict[str, list[Row]] = {name: [] for name in there}
     unknown: dict[str, Row] = {}
     for row in table.rows:
         name = image_name(row)
@@ -46,17 +48,17 @@ def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
             rows[name].append(row)
         else:
             unknown.setdefault(name, row)
-    problems = [unknown_images(table, unknown, "images/", names)] if unknown else []
+    problems = [unknown_images(table, unknown, "images/", there)] if unknown else []
     samples = []
-    for name in names:
+    for name, path in there.items():
         points, classes = read_points(rows[name], problems)
-        samples.append(Sample(name, images / name, points, classes, group=name))
+        samples.append(Sample(name, path, points, classes, group=name))
     return samples, problems
 
 
 def image_name(row: Row) -> str:
-    """The `image` cell with `/` between folders."""
-    return row.text("image").replace("\\", "/").removeprefix("./")
+    """The `image` cell with `/` between folders, and letters with marks in one form: systems write them in two."""
+    return unicodedata.normalize("NFC", row.text("image").replace("\\", "/").removeprefix("./"))
 
 
 def unknown_images(table: Table, unknown: dict[str, Row], folder: str, names: Iterable[str]) -> str:

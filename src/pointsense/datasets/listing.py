@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pointsense.errors import DataError, UsageError
@@ -24,15 +24,29 @@ OVERLAY = ".overlay.png"
 
 
 def find_images(folder: Path) -> list[str]:
-    """Paths of the images in `folder` and below, relative to it with `/`, sorted; no hidden files, nor overlays."""
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    """Paths of the images in `folder` and below, relative to it with `/`, sorted; no hidden files, nor overlays.
+
+    Links are followed; one to what is not there is an image that cannot be read.
+    """
     return sorted(
-        name.as_posix()
-        for name in names
-        if not any(part.startswith(".") for part in name.parts)
-        and not name.name.endswith(OVERLAY)
-        and (folder / name).is_file()
+        path.relative_to(folder).as_posix()
+        for path in _files(folder)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.endswith(OVERLAY)
     )
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files in a folder and below, without hidden ones; a link to a folder `above` is not entered again."""
+    real = folder.resolve()
+    if real in above or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _files(path, (*above, real))
+        else:
+            yield path
 
 
 def list_images(paths: Sequence[Path | str]) -> list[tuple[Path, str]]:
@@ -54,7 +68,7 @@ def list_images(paths: Sequence[Path | str]) -> list[tuple[Path, str]]:
             found = [(given, given.name)]
         elif given.is_dir():
             found = [(given / name, name) for name in find_images(given)]
-            unread = Counter(path.suffix.lower() for path in given.rglob("*"))
+            unread = Counter(path.suffix.lower() for path in _files(given))
             others = [f"{unread[suffix]} {suffix}" for suffix in UNREAD_SUFFIXES if unread[suffix]]
             if not found:
                 there = f", found {', '.join(others)}: convert them" if others else ""

@@ -229,7 +229,7 @@ def _replace_samples(reading: DatasetReading, change: Callable[[Sample], Sample]
 
 def _read_scale(reading: DatasetReading, path: Path) -> None:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(value, dict):
             raise ValueError("not an object")
     except (OSError, ValueError) as error:

@@ -21,7 +21,7 @@ class Case:
     name : str
         The image's name, unique within a report.
     group : str or None
-        Patient or slide; None, or the image's own name, where it is not known.
+        Patient or slide; None, or the image's own name (if no other image has it), where it is not known.
     truth : (N, 2) float array
         Annotated points (y, x), px.
     detections : (K, 2) float array or None
@@ -114,8 +114,7 @@ def scored(case: Case, radius: float, threshold: float | None, protocol: str) ->
     """A case matched; detections below the threshold are dropped first."""
     detections = case.above(threshold)
     matched = match(case.truth, detections, radius, protocol=protocol)
-    group = None if case.group == case.name else case.group
-    return CaseResult(case.name, group, matched, detections, abs(len(detections) - len(case.truth)))
+    return CaseResult(case.name, case.group, matched, detections, abs(len(detections) - len(case.truth)))
 
 
 def pooled(results: Sequence[CaseResult]) -> Scores:

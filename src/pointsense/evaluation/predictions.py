@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -130,7 +131,7 @@ def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> FoundByIma
         )
     found: FoundByImage = {}
     for sample in samples:
-        path = _table_of(sample, folder)
+        path = table_of(sample, folder)
         found[sample.name] = None if path is None else Detections.read_csv(path)
     missing = [name for name, detections in found.items() if detections is None]
     if len(missing) == len(samples):
@@ -183,11 +184,13 @@ def cases_of(samples: Iterable[Sample], found: FoundByImage, class_name: str = "
     return cases
 
 
-def _table_of(sample: Sample, folder: Path) -> Path | None:
+def table_of(sample: Sample, folder: Path) -> Path | None:
+    """The CSV of a sample in a folder of predictions; None where there is none."""
     name = Path(sample.name)
     inner = [Path(*name.parts[1:])] if name.parts[0] in SPLITS else []  # of Spotiflow's layout
     for one in (name, *inner, Path("images") / name):
-        path = folder / one.with_name(one.stem + ".csv")
-        if path.is_file():
-            return path
+        for form in ("NFC", "NFD"):  # as the image's own name may be written
+            path = folder / unicodedata.normalize(form, one.with_name(one.stem + ".csv").as_posix())
+            if path.is_file():
+                return path
     return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,18 @@ def evaluate(
     UsageError
         If the protocol or the radius is wrong.
     """
-    results = tuple(scored(case, radius, threshold, protocol) for case in cases)
+    cases = list(cases)
+    sizes = Counter(case.group for case in cases)
+    # An image that is a group of its own has none.
+    results = tuple(
+        scored(
+            replace(case, group=None) if case.group == case.name and sizes[case.group] == 1 else case,
+            radius,
+            threshold,
+            protocol,
+        )
+        for case in cases
+    )
     if not results:
         raise DataError("expected images to score, found none; check the split and the file names")
     names = [result.name for result in results]

@@ -20,9 +20,10 @@ from pointsense.evaluation.predictions import (
     found_in_folder,
     have_scores,
     samples_of,
+    table_of,
 )
 from pointsense.evaluation.report import Part, evaluate
-from pointsense.inference.record import recorded_classes
+from pointsense.inference.record import recorded_classes, recorded_images
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
@@ -109,19 +110,24 @@ class FolderSource:
     DataError
         See `found_in_folder`.
     UsageError
-        If a threshold is given for a class that is not there, or for detections without scores.
+        If a threshold is given for a class that is not there, or for detections without scores; or if the tables are of
+        other images of the data set, which have the same names.
     """
 
     def __init__(
         self, folder: Path, samples: Sequence[Sample], thresholds: Mapping[str, float], dataset: Dataset
     ):
+        _refuse_namesakes(samples, folder, dataset)
         self.found, self.thresholds = found_in_folder(samples, folder), thresholds
         occurring, recorded = class_names_of(self.found), recorded_classes(folder)
         # The tables may have been changed since.
         self.known = recorded if {*occurring} <= {*recorded} else occurring
         self.radii: dict[str, float] = {}
         if thresholds and not have_scores(self.found):
-            raise UsageError(f"--threshold is for detections with scores: all of {folder} have the score 1")
+            raise UsageError(
+                f"--threshold is for detections with scores: all of {folder} have the score 1, as without a column "
+                "'score'"
+            )
         if strange := sorted({*thresholds} - {"", *self.known, *dataset.class_names}):
             classes = ", ".join(self.known) or "not told apart"
             raise UsageError(
@@ -133,6 +139,20 @@ class FolderSource:
 
     def counting(self, name: str, dataset: Dataset) -> str:
         return class_to_count(name, self.known, dataset)
+
+
+def _refuse_namesakes(samples: Sequence[Sample], folder: Path, dataset: Dataset) -> None:
+    """Fail where tables were, by their record, predicted from images of another split that have the same names."""
+    image_of = recorded_images(folder)
+    others = {str(one.path.absolute()): one for one in dataset.samples}
+    for sample in samples:
+        table = table_of(sample, folder)
+        made_of = others.get(image_of.get(table.relative_to(folder).as_posix(), "")) if table else None
+        if made_of is not None and made_of.path != sample.path:
+            raise UsageError(
+                f"{table} was predicted from {made_of.path}, not from {sample.path}: give --split {made_of.split}, or "
+                "predict these images"
+            )
 
 
 def scored(

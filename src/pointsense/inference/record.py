@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pointsense.inference.folder import COUNTS, Outcome
+from pointsense.inference.folder import COUNTS, Job, Outcome
 from pointsense.writing import write_json, write_table
 
 if TYPE_CHECKING:
@@ -39,6 +39,25 @@ class Record:
         self.about = {"model": str(model), **settings}
         self.rows: list[dict[str, Any]] = []
 
+    def begin(self, jobs: Iterable[Job]) -> list[str]:
+        """Delete what an earlier run wrote of the same images, and of images that are no longer in their folder.
+
+        So that none of it is taken for what is found now, also where this run is stopped.
+
+        Returns
+        -------
+        list of str
+            The images that are no longer there.
+        """
+        again, gone = {str(job.image.absolute()) for job in jobs}, []
+        for path, files in self.earlier.items():
+            image = Path(path)
+            if lost := image.parent.is_dir() and not image.exists():
+                gone.append(path)
+            if lost or path in again:
+                self._delete(files)
+        return gone
+
     def add(self, outcome: Outcome) -> None:
         """Remember what became of an image, not its points."""
         found = outcome.detections
@@ -46,7 +65,7 @@ class Record:
         self.rows.append(
             {
                 "image": str(outcome.job.image),
-                "path": str(outcome.job.image.resolve()),
+                "path": str(outcome.job.image.absolute()),
                 "files": [file.relative_to(self.out).as_posix() for file in outcome.written],
                 "points": counts,
                 "diameter": outcome.diameter,
@@ -63,20 +82,11 @@ class Record:
     def write(self) -> None:
         """Write both files, all or nothing.
 
-        Of what was written before, and is not again, goes what belongs to the same images, or to images that are no
-        longer in their folder.
-
         Raises
         ------
         DataError
             If they cannot be written.
         """
-        done = {row["path"] for row in self.rows}
-        kept = {file for row in self.rows for file in row["files"]}
-        for path, files in self.earlier.items():
-            image = Path(path)
-            if path in done or (image.parent.is_dir() and not image.exists()):
-                self._delete(set(files) - kept)
         titles, rows = self.names if len(self.names) > 1 else ["points"], []
         for row in self.rows:
             counts = ["" if row["points"] is None else row["points"][name] for name in self.names]
@@ -104,6 +114,11 @@ def _read(path: Path) -> dict[str, list[str]]:
         return {str(row["path"]): list(map(str, row["files"])) for row in rows}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def recorded_images(folder: Path | str) -> dict[str, str]:
+    """The image that each file of a prediction was made of, by its record in the folder of its results."""
+    return {file: image for image, files in _read(Path(folder) / RECORD).items() for file in files}
 
 
 def recorded_classes(folder: Path | str) -> list[str]:

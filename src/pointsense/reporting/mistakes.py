@@ -116,7 +116,7 @@ def _picture(
 ) -> Image.Image:
     """The surroundings of a point, with what was found and missed there."""
     reach = round(SEEN * radius)
-    top, left = np.maximum(np.round(middle).astype(int) - reach, 0)
+    top, left = np.clip(np.round(middle).astype(int) - reach, 0, np.array(image.shape[:2]) - 1)
     crop = image[top : top + 2 * reach + 1, left : left + 2 * reach + 1]
     points, detections = case.truth - (top, left), result.detections - (top, left)
     here, there = (_inside(places, crop.shape) for places in (points, detections))
@@ -133,4 +133,4 @@ def _picture(
 
 
 def _inside(points: np.ndarray, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    return np.all((points >= -0.5) & (points < np.array(shape[:2]) - 0.5), axis=1)
+    return np.all((points >= -0.5) & (points <= np.array(shape[:2]) - 0.5), axis=1)

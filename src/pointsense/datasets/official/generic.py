@@ -57,7 +57,7 @@ def read_coco(source: Source) -> list[Record]:
             continue
         split = split_of(path.stem)
         try:
-            names = {one["id"]: one["name"] for one in content.get("categories", [])}
+            names = {one["id"]: str(one["name"] or "") for one in content.get("categories", [])}
             of_image: dict[Any, Labelled] = {one["id"]: [] for one in content["images"]}
             for one in content["annotations"]:
                 if one.get("iscrowd"):

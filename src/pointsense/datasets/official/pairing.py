@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +31,7 @@ class Images:
         self._paths: dict[str, list[str]] = {}
         self._ends: dict[str, list[str]] = {}
         for name in self.names:
-            whole = name.casefold()
+            whole = _loosely(name)
             bare = Path(whole).with_suffix("").as_posix()
             for path in (whole, bare):
                 self._paths.setdefault(path, []).append(name)
@@ -39,16 +40,21 @@ class Images:
 
     def at(self, one: Labelled) -> list[str]:
         """The images at the very path, first with the suffix, also from the folder of the labels; usually one."""
-        keys = [one.key.casefold()] + [f"{one.folder}/{one.key}".casefold()] * bool(one.folder)
-        suffixes = ([one.suffix.casefold()] if one.suffix else []) + [""]
+        keys = [_loosely(one.key)] + [_loosely(f"{one.folder}/{one.key}")] * bool(one.folder)
+        suffixes = ([_loosely(one.suffix)] if one.suffix else []) + [""]
         found = (self._paths.get(key + suffix, []) for suffix in suffixes for key in keys)
         return next(filter(None, found), [])
 
     def ending(self, one: Labelled) -> list[str]:
         """The images whose path ends as the key does, in as many parts as possible."""
-        suffixes = ([one.suffix.casefold()] if one.suffix else []) + [""]
-        found = (self._ends.get(end, []) for suffix in suffixes for end in _ends(one.key.casefold() + suffix))
+        suffixes = ([_loosely(one.suffix)] if one.suffix else []) + [""]
+        found = (self._ends.get(end, []) for suffix in suffixes for end in _ends(_loosely(one.key) + suffix))
         return next(filter(None, found), [])
+
+
+def _loosely(name: str) -> str:
+    """A name without what systems write otherwise: upper case, and the form of letters with marks."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _ends(path: str) -> Iterator[str]:

@@ -158,6 +158,6 @@ def read_json(path: Path) -> Any:
         If it is none.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not JSON ({error}); download it again") from error
