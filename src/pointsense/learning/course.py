@@ -120,9 +120,8 @@ class Course:
         while (progress := self.progress) < 1:
             if progress * checks >= self.state.checks_done + 1:
                 self.state.checks_done = int(progress * checks)
-                if (
-                    checks * self.state.check_seconds < self.limit / 2
-                ):  # else they would leave no time to learn
+                # Longer ones would leave no time to learn.
+                if checks * self.state.check_seconds < self.limit / 2:
                     self._check()
                 self._mine()
                 self._save()

@@ -100,7 +100,7 @@ def loss(
 
 
 def _require_finite(output: Tensor, config: Config) -> None:
-    """What codes are recovered of must be finite; else the loss says that it is not, one step later."""
+    """What codes are recovered from must be finite. Where none are, the loss tells."""
     if config.alpha and not torch.isfinite(output).all():
         raise DataError("the network's output is no longer finite; lower learning_rate with --set")
 
