@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from pointsense.datasets.dataset import Sample
-from pointsense.datasets.listing import find_images
+from pointsense.datasets.listing import find_images, one_form
 from pointsense.errors import DataError
 from pointsense.images import IMAGE_SUFFIXES
 from pointsense.tables import Row, Table, read_table
@@ -39,7 +38,7 @@ def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
         raise DataError(f"no image in {images}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     table = read_table(root / "points.csv", ("image", "y", "x"))
 
-    there = {unicodedata.normalize("NFC", name): images / name for name in names}
+    there = {one_form(name): images / name for name in names}
     rows: dict[str, list[Row]] = {name: [] for name in there}
     unknown: dict[str, Row] = {}
     for row in table.rows:
@@ -58,7 +57,7 @@ def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
 
 def image_name(row: Row) -> str:
     """The `image` cell with `/` between folders, and letters with marks in one form: systems write them in two."""
-    return unicodedata.normalize("NFC", row.text("image").replace("\\", "/").removeprefix("./"))
+    return one_form(row.text("image").replace("\\", "/").removeprefix("./"))
 
 
 def unknown_images(table: Table, unknown: dict[str, Row], folder: str, names: Iterable[str]) -> str:

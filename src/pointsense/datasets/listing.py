@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,11 @@ def find_images(folder: Path) -> list[str]:
         for path in _files(folder)
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.endswith(OVERLAY)
     )
+
+
+def one_form(name: str) -> str:
+    """A name with its marked letters in the one form of the two in which systems write them."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:

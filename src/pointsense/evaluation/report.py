@@ -149,15 +149,9 @@ def evaluate(
     cases = list(cases)
     sizes = Counter(case.group for case in cases)
     # An image that is a group of its own has none.
-    results = tuple(
-        scored(
-            replace(case, group=None) if case.group == case.name and sizes[case.group] == 1 else case,
-            radius,
-            threshold,
-            protocol,
-        )
-        for case in cases
-    )
+    alone = {case.name for case in cases if case.group == case.name and sizes[case.group] == 1}
+    cases = [replace(case, group=None) if case.name in alone else case for case in cases]
+    results = tuple(scored(case, radius, threshold, protocol) for case in cases)
     if not results:
         raise DataError("expected images to score, found none; check the split and the file names")
     names = [result.name for result in results]

@@ -197,9 +197,9 @@ def _second_look(
     alarms = known_alarms(detector.network, training.crops.fields, config, detector.device)
     fields = fields_of(samples, images_of(samples), contract, 1.0, names)
     # Whatever the alarms and the images took, it has half of its share: one that hardly learned would spoil all scores.
-    limit = (
-        60 * max(time_limit - course.seconds / 60, time_limit * LOOK_SHARE / 2) if time_limit else math.inf
-    )
+    limit = math.inf
+    if time_limit is not None:
+        limit = max(60 * time_limit - course.seconds, 60 * time_limit * LOOK_SHARE / 2)
 
     def report(step: int, loss: float, left: float) -> None:
         if course.report:

@@ -23,7 +23,7 @@ from pointsense.learning.training import parameter_groups, starts_given
 from pointsense.model.config import Config
 from pointsense.model.second_look import SecondLook
 
-log = logging.getLogger("pointsense")
+log = logging.getLogger(__name__)
 
 BATCH = 32
 OBJECTS = 0.35

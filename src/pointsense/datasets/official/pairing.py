@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pointsense.datasets.listing import find_images
+from pointsense.datasets.listing import find_images, one_form
 from pointsense.errors import DataError
 
 
@@ -54,7 +53,7 @@ class Images:
 
 def _loosely(name: str) -> str:
     """A name without what systems write otherwise: upper case, and the form of letters with marks."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return one_form(name).casefold()
 
 
 def _ends(path: str) -> Iterator[str]:
