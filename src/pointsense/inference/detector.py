@@ -146,7 +146,7 @@ class Detector(MassMapper):
             tries several.
         tile : int
             Side of a tile's core in working px; it bounds the memory of the networks (the image as a
-            whole takes about 20 bytes a pixel) and changes next to nothing of the result.
+            whole is held as float32) and changes next to nothing of the result.
         decoder : {"full", "codes", "maxima"}
             "codes" does without the mass map, "maxima" without the codes; for comparison.
         name : str
