@@ -103,6 +103,9 @@ SLIDES = ("icpr2012", "icpr2012-A04", "mitos14_half")
 AS_STAINED: dict[str, Any] = {"stains": False}
 """Images as they are: in place of stains of one strength, which came after what has this."""
 
+FOUR: dict[str, Any] = {"views": 4}
+"""In place of two in the first look, which came after what has this."""
+
 HEATMAP: dict[str, Any] = {"target": "heatmap", "spots": 0.0}
 """In place of the code, with nothing beside it."""
 
@@ -151,22 +154,45 @@ CHANGES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 
 READINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "look0": ("no second look", {"look": 0}),
-    "views1": ("one view", {"views": 1}),
-    "views1-look4": ("one view, four in the second look", {"views": 1, "look_views": 4}),
-    "views8": ("eight views", {"views": 8}),
+    "views1": ("one view", {"views": 1, "look_views": 1}),
+    "views1-look4": ("one view, four in the second look", {"views": 1}),
+    "views8": ("eight views", {"views": 8, "look_views": 8}),
 }
 """Other ways to predict with the models that the mitoses' settings train, by name."""
 
 METHODS = {
     "code": Method("pointsense", seeds=3),
     "heatmap": Method("heat map, same network", settings=HEATMAP, seeds=3),
-    "stains0": Method("pointsense, stains as they are", settings=AS_STAINED, seeds=3, families=SLIDES),
-    "heatmap-stains0": Method(
-        "heat map, stains as they are", settings=HEATMAP | AS_STAINED, seeds=3, families=SLIDES
-    ),
+    **{
+        key: Method(
+            f"{title}, four views",
+            settings=FOUR,
+            seeds=3,
+            families=SLIDES,
+            trained_as=name,
+            beside=(beside,),
+        )
+        for key, name, title, beside in (
+            ("views4", "code", "pointsense", "heatmap-views4"),
+            ("heatmap-views4", "heatmap", "heat map", "heatmap"),
+        )
+    },
+    **{
+        key: Method(
+            f"{title}, stains as they are",
+            settings=settings | AS_STAINED | FOUR,
+            seeds=3,
+            families=SLIDES,
+            beside=("views4", "heatmap-views4"),
+        )
+        for key, title, settings in (
+            ("stains0", "pointsense", {}),
+            ("heatmap-stains0", "heat map", HEATMAP),
+        )
+    },
     "alone": Method(
         "pointsense, stains as they are, no heat map beside",
-        settings=AS_STAINED | {"spots": 0.0},
+        settings=AS_STAINED | FOUR | {"spots": 0.0},
         seeds=3,
         families=PAPER,
         beside=("stains0", "heatmap-stains0"),

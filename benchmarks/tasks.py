@@ -174,7 +174,7 @@ def configured(start: str, settings: dict[str, Any], data: Path) -> Config:
 
 def views_of(config: Config) -> dict[str, Any]:
     """The settings by which a trained model sees an image: they may be others than it was trained with."""
-    return {"views": config.views, "view_zoom": config.view_zoom}
+    return {name: getattr(config, name) for name in ("views", "view_zoom", "look_views")}
 
 
 def select_tasks(names: Sequence[str]) -> dict[str, Task]:

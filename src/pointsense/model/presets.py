@@ -51,17 +51,17 @@ _PRETRAINED: dict[str, Any] = {
 }
 
 # Rare objects in large fields of few slides: an encoder that has seen images before, a heat map beside the code, stains
-# of one strength and more doubt about them, the mean of four rotations, and a second look at candidates at full
-# resolution.
+# of one strength and more doubt about them, and a second look at candidates at full resolution. Candidates are few, so
+# that four rotations of them take little time; of whole images two have to do.
 _MITOSES: dict[str, Any] = _PRETRAINED | {
     "steps": 1800,
     "stains": True,
     "jitter": 0.2,
     "learning_rate": 1e-3,
     "backbone_learning_rate": 3e-4,
-    "views": 4,
     "spots": 1.0,
     "look": 96,
+    "look_views": 4,
 }
 
 # Objects of many kinds and sizes, the largest many times their match radius: they need crops of twice the side, and
