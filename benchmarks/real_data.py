@@ -18,16 +18,20 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cell import CANDIDATES, run_task
 from command import in_one_sentence
 from methods import METHODS, Method
 from pointsense.datasets.synthetic import make_synthetic
 from pointsense.errors import UsageError
-from pointsense.model.config import parse_settings
+from pointsense.model.config import override, parse_settings
 from pointsense.writing import write_json
 from provenance import ROOT
-from tasks import SMOKE, TASKS, Task, data_folder, select_tasks
+from tasks import SMOKE, TASKS, Task, configured, data_folder, select_tasks, views_of
+
+if TYPE_CHECKING:
+    from pointsense.inference.detector import Detector
 
 
 def result_name(name: str, method: str = "code", seed: int = 0) -> str:
@@ -40,6 +44,18 @@ def trained_runs(runs: Path, name: str, method: str = "code") -> list[Path]:
     stem = result_name(name, method)
     folders = sorted([runs / stem, *runs.glob(f"{stem}-seed?")])
     return [folder for folder in folders if (folder / "metrics.json").exists()]
+
+
+def seen_as(name: str, method: str, folder: Path, data: Path) -> Detector:
+    """A trained model that sees images in the views of a method, which may be others than those of its training."""
+    from pointsense.inference.detector import Detector
+
+    task, own, learned = TASKS[name], METHODS[method], METHODS[METHODS[method].trained_as or method]
+    settings = task.settings | learned.settings | own.settings
+    detector = Detector.load(folder, device="cpu")
+    views = views_of(configured(learned.preset or task.preset, settings, data))
+    detector.config = override(detector.config, views)
+    return detector
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -3,13 +3,13 @@
     python benchmarks/speed.py icpr2012-fold0     the model that benchmarks/real_data.py trained, and peers
     python benchmarks/speed.py --smoke            a tiny network on a synthetic image
 
-Ours is `Detector.predict` with the model's own settings; where these average several views, a row of its own gives
-one, and where the processor is fast at half precision, in which ours computes there, others give ours in float32 and
-Faster R-CNN in half precision: all else computes in float32. Faster R-CNN (MobileNetV2, the same working px) and
-torchvision's fasterrcnn_resnet50_fpn (as it comes, when it resizes images to 800 px, and told to leave them as large
-as they are) are timed untrained, with a threshold and a limit that leave them no more boxes than a trained one has.
-Spotiflow, in an environment of its own, is timed as it was trained for the comparison, where it was, on images that
-are in working px before. Reading files is left out for all.
+Ours is `Detector.predict` with the views of the set's preset; where these are several, a row of its own gives one, and
+where the processor is fast at half precision, in which ours computes there, others give ours in float32 and Faster
+R-CNN in half precision: all else computes in float32. Faster R-CNN (MobileNetV2, the same working px) and torchvision's
+fasterrcnn_resnet50_fpn (as it comes, when it resizes images to 800 px, and told to leave them as large as they are) are
+timed untrained, with a threshold and a limit that leave them no more boxes than a trained one has. Spotiflow, in an
+environment of its own, is timed as it was trained for the comparison, where it was, on images that are in working px
+before. Reading files is left out for all.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from pointsense.model.config import override
 from pointsense.model.presets import fitted_to, preset
 from pointsense.writing import write_json
 from provenance import ROOT, hardware, versions
+from real_data import seen_as
 from tasks import configured, data_folder, select_tasks, trained_models_parser
 
 IMAGES, REPEATS = 3, 3
@@ -184,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not (asked.runs / name / "metrics.json").exists():
             print(f"{name}: {asked.runs / name} holds no trained model, skipped")
             continue
-        detector = Detector.load(asked.runs / name, device="cpu")
+        detector = seen_as(name, "code", asked.runs / name, data)
         images = [read_image(sample.path) for sample in task.load(data).val[:IMAGES]]
         side = max(images[0].shape[:2])
         peer = "Faster R-CNN, MobileNetV2"

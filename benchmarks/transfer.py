@@ -1,13 +1,14 @@
 """How trained models do on images of another set: other slides, another scanner.
 
     python benchmarks/transfer.py icpr2012                    on the `train` images of mitos14_half
-    python benchmarks/transfer.py icpr2012 --methods code     of one method alone
+    python benchmarks/transfer.py icpr2012 --methods code     of one method alone, or of some; --seed 0 of one training
     python benchmarks/transfer.py --smoke                     a tiny model on synthetic images, to see that all runs
 
 The images are enlarged or shrunk to the size at which the other set's own models see theirs. Prints for each model of
-benchmarks/real_data.py F1 by its own threshold, and for its candidates before and after the second look the average
-precision and the best F1 that any threshold gives; writes all to docs/results/transfer.json. There are more objects
-here than in the selection part of a fold, and none that are reported elsewhere: differences of methods show sooner.
+benchmarks/real_data.py, in the views of its method, F1 by the threshold of its training, and for its candidates before
+and after the second look the average precision and the best F1 that any threshold gives; writes all to
+docs/results/transfer.json. There are more objects here than in the selection part of a fold, and none that are reported
+elsewhere: differences of methods show sooner.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pointsense.inference.scaling import rescaled
 from pointsense.model.presets import fitted_to
 from pointsense.writing import write_json
 from provenance import hardware, versions
-from real_data import trained_runs
+from real_data import result_name, seen_as, trained_runs
 from tasks import SMOKE, TASKS, configured, data_folder, select_tasks, trained_models_parser
 from tiling import smoke_run
 
@@ -81,12 +82,20 @@ def shown(name: str, rows: Sequence[dict[str, Any]]) -> str:
     return "; ".join(told)
 
 
-def models(asked: argparse.Namespace) -> Iterator[tuple[str, Path]]:
-    """The methods and folders of the models that are there."""
+def models(asked: argparse.Namespace) -> Iterator[tuple[str, str, Path]]:
+    """The sets, methods and folders of the models that are there, of the seeds that are asked for."""
     for task in select_tasks(asked.sets):
         for method in asked.methods.split(","):
-            for folder in trained_runs(asked.runs, task, method):
-                yield method, folder
+            learned = METHODS[method].trained_as or method
+            wanted = {result_name(task, learned, seed) for seed in asked.seed or ()}
+            for folder in trained_runs(asked.runs, task, learned):
+                if asked.seed is None or folder.name in wanted:
+                    yield task, method, folder
+
+
+def seeds(text: str) -> list[int]:
+    """Whole numbers with commas."""
+    return [int(seed) for seed in text.split(",")]
 
 
 @in_one_sentence
@@ -96,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = trained_models_parser(__doc__, "transfer.json")
     parser.add_argument("--to", default="mitos14_half", choices=TASKS, metavar="SET", help="[mitos14_half]")
-    parser.add_argument("--methods", default="code,alone,heatmap", help="[code,alone,heatmap]")
+    parser.add_argument("--methods", default="code,heatmap", help="[code,heatmap]")
+    parser.add_argument("--seed", type=seeds, help="of the trainings, several with commas [all]")
     asked = parser.parse_args(arguments)
     if strange := set(asked.methods.split(",")) - set(METHODS):
         parser.error(f"unknown method '{min(strange)}'; use some of {', '.join(METHODS)}")
@@ -114,10 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     samples = target.load(data).train
     about = {"date": datetime.date.today().isoformat(), "versions": versions(), "hardware": hardware("cpu")}
     rows: dict[str, dict[str, Any]] = {}
-    for method, folder in models(asked):
-        row = transferred(Detector.load(folder, device="cpu"), samples, target.radius, scale)
-        rows[folder.name] = row | {"method": method}
-        print(shown(folder.name, [row]), flush=True)
+    for task, method, folder in models(asked):
+        row = transferred(seen_as(task, method, folder, data), samples, target.radius, scale)
+        name = f"{method} of {folder.name}"
+        rows[name] = row | {"method": method}
+        print(shown(name, [row]), flush=True)
         write_json(asked.out, about | {"to": asked.to, "images": len(samples), "models": rows})
     for method in asked.methods.split(","):
         if ours := [row for row in rows.values() if row["method"] == method]:

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pointsense.inference.detector import Detector
+from pointsense.model.config import override
+from pointsense.model.presets import preset
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -429,8 +433,22 @@ def test_transfer_smoke_run_scores_both_looks(real_data, capsys, monkeypatch, tm
     for name, method in (("icpr2012-fold1", "code"), ("icpr2012-fold1-alone-seed2", "alone")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.json").touch()
-        asked = argparse.Namespace(sets=["icpr2012"], methods="code,alone", runs=tmp_path)
-        assert (method, tmp_path / name) in list(transfer.models(asked))
+        asked = argparse.Namespace(sets=["icpr2012"], methods="code,views4,alone", runs=tmp_path, seed=None)
+        found = list(transfer.models(asked))
+        assert ("icpr2012-fold1", method, tmp_path / name) in found
+        asked.seed = [2]
+        assert [one for one in found if one[2].name.endswith("seed2")] == list(transfer.models(asked))
+    assert ("icpr2012-fold1", "views4", tmp_path / "icpr2012-fold1") in found
+
+
+def test_a_model_sees_in_the_views_of_a_method(real_data, tmp_path, monkeypatch):
+    trained = override(preset("mitoses"), {"views": 8, "look_views": 0})
+    monkeypatch.setattr(Detector, "load", lambda folder, device: argparse.Namespace(config=trained))
+    seen = {
+        method: real_data.seen_as("mitos14_half", method, tmp_path, tmp_path).config
+        for method in ("code", "heatmap-views4", "stains0-views1")
+    }
+    assert [(one.views, one.look_views) for one in seen.values()] == [(2, 4), (4, 4), (1, 1)]
 
 
 def test_speed_smoke_run_tells_ratios(real_data, capsys, monkeypatch):
