@@ -309,7 +309,7 @@ def run_task(
     if method.peer:
         cases, threshold, about = run_peer(method.peer, task, dataset, run, request, data, asked.rescore)
     else:
-        otherwise = method.settings if method.trained_as else {}
+        otherwise = method.settings_on(name) if method.trained_as else {}
         cases, threshold, about = run_ours(task, dataset, run, request, data, asked, otherwise, again)
     report = evaluate(cases, task.radius, threshold=threshold, protocol=PROTOCOL)
     return {
@@ -324,7 +324,7 @@ def run_task(
         "val_images": len(dataset.val),
         "val_points": sum(len(sample.points) for sample in dataset.val),
         "train_images": len(dataset.train[: task.max_train_images]),
-        **request | {"settings": request["settings"] | method.settings},
+        **request | {"settings": request["settings"] | method.settings_on(name)},
         "date": datetime.date.today().isoformat(),
         "versions": versions(),
         "scores": brief(report),

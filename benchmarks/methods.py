@@ -20,6 +20,8 @@ class Method:
         In place of the task's own; "" for that.
     settings : dict
         On top of the preset and of the task's own.
+    on_tasks : dict of task to dict
+        Settings of some tasks alone, on top of those.
     peer : str
         Name among `peers.PEERS`; "" for our own network.
     seeds : int
@@ -41,6 +43,7 @@ class Method:
     title: str
     preset: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    on_tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     peer: str = ""
     seeds: int = 1
     families: tuple[str, ...] = ()
@@ -49,6 +52,10 @@ class Method:
     trained_as: str = ""
     refit: bool = False
     beside: tuple[str, ...] = ()
+
+    def settings_on(self, task: str) -> dict[str, Any]:
+        """Its settings on a task."""
+        return self.settings | self.on_tasks.get(task, {})
 
     def cells(self) -> list[tuple[str, int]]:
         """The tasks and seeds that the comparison asks for."""
@@ -104,7 +111,8 @@ AS_STAINED: dict[str, Any] = {"stains": False}
 """Images as they are: in place of stains of one strength, which came after what has this."""
 
 FOUR: dict[str, Any] = {"views": 4}
-"""In place of two in the first look, which came after what has this."""
+FOUR_OF_MITOSES = {task: FOUR for family in SLIDES for task in FAMILIES[family]}
+"""In place of two in the first look at mitoses, which came after what has this."""
 
 HEATMAP: dict[str, Any] = {"target": "heatmap", "spots": 0.0}
 """In place of the code, with nothing beside it."""
@@ -241,7 +249,7 @@ METHODS = {
             ("heatmap", "heat map", "heatmap"),
         )
     },
-    "fcrn": Method("density, FCRN-A", peer="fcrn", settings=AS_STAINED),
+    "fcrn": Method("density, FCRN-A", peer="fcrn", settings=AS_STAINED, on_tasks=FOUR_OF_MITOSES),
     "faster-rcnn": Method(
         "Faster R-CNN",
         peer="faster-rcnn",
@@ -291,7 +299,10 @@ METHODS = {
     },
     **{
         name: Method(
-            title, settings=AS_STAINED | {"look": 0, "overlay": 0.0, "spots": 0.0} | change, ablates=tasks
+            title,
+            settings=AS_STAINED | {"look": 0, "overlay": 0.0, "spots": 0.0} | change,
+            on_tasks=FOUR_OF_MITOSES,
+            ablates=tasks,
         )
         for name, (title, change, tasks) in CHANGES.items()
     },

@@ -51,7 +51,7 @@ def seen_as(name: str, method: str, folder: Path, data: Path) -> Detector:
     from pointsense.inference.detector import Detector
 
     task, own, learned = TASKS[name], METHODS[method], METHODS[METHODS[method].trained_as or method]
-    settings = task.settings | learned.settings | own.settings
+    settings = task.settings | learned.settings_on(name) | own.settings_on(name)
     detector = Detector.load(folder, device="cpu")
     views = views_of(configured(learned.preset or task.preset, settings, data))
     detector.config = override(detector.config, views)
@@ -139,7 +139,7 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
             "preset": learned.preset or task.preset,
             "seed": seed,
             "minutes": asked.minutes or task.minutes,
-            "settings": task.settings | learned.settings | parse_settings(asked.settings),
+            "settings": task.settings | learned.settings_on(name) | parse_settings(asked.settings),
         }
         print(f"{stem}: at most {request['minutes']:g} minutes of training", flush=True)
         result = run_task(name, task, method, data, run, request, asked, again)

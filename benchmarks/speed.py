@@ -3,13 +3,13 @@
     python benchmarks/speed.py icpr2012-fold0     the model that benchmarks/real_data.py trained, and peers
     python benchmarks/speed.py --smoke            a tiny network on a synthetic image
 
-Ours is `Detector.predict` with the views of the set's preset; where these are several, a row of its own gives one, and
-where the processor is fast at half precision, in which ours computes there, others give ours in float32 and Faster
-R-CNN in half precision: all else computes in float32. Faster R-CNN (MobileNetV2, the same working px) and torchvision's
-fasterrcnn_resnet50_fpn (as it comes, when it resizes images to 800 px, and told to leave them as large as they are) are
-timed untrained, with a threshold and a limit that leave them no more boxes than a trained one has. Spotiflow, in an
-environment of its own, is timed as it was trained for the comparison, where it was, on images that are in working px
-before. Reading files is left out for all.
+Ours is `Detector.predict` with the views of the set's preset; where these are several, a row of its own gives one of
+the image (a second look keeps its own), and where the processor is fast at half precision, in which ours computes,
+others give ours in float32 and Faster R-CNN in half precision: all else computes in float32. Faster R-CNN (MobileNetV2,
+the same working px) and torchvision's fasterrcnn_resnet50_fpn (as it comes, when it resizes images to 800 px, and told
+to leave them as large as they are) are timed untrained, with a threshold and a limit that leave them no more boxes than
+a trained one has. Spotiflow, in an environment of its own, is timed as it was trained for the comparison, where it was,
+on images that are in working px before. Reading files is left out for all.
 """
 
 from __future__ import annotations

@@ -507,7 +507,8 @@ def test_views_take_the_place_of_the_models(cli, cells, run, tmp_path):
     for views in (1, 8):
         out = tmp_path / str(views)
         assert cli("predict", image, "-m", run, "-o", out, "-t", 0, "--views", views)[0] == 0
-        assert json.loads((out / "predict.json").read_text())["views"] == views
+        recorded = json.loads((out / "predict.json").read_text())
+        assert (recorded["views"], recorded["look_views"]) == (views, 0)  # without a second look
         scores.append(Detections.read_csv(out / f"{image.stem}.csv").scores.tolist())
     assert scores[0] != scores[1]
     code, _, err = cli("predict", image, "-m", run, "-o", tmp_path / "three", "--views", 3)

@@ -187,6 +187,7 @@ def test_a_model_keeps_its_second_look(cells, tmp_path, monkeypatch):
     more = replace(detector, config=override(detector.config, {"look_views": 8}))
     chances = judge(detector.look, detector.as_input(image), alone.points, side=SIDE, views=8)[:, 0]
     np.testing.assert_allclose(more.predict(image, threshold=0.0).scores, alone.scores * chances, rtol=1e-5)
+    assert (detector.look_views, more.look_views, replace(more, look=None).look_views) == (views, 8, 0)
     detector.save(tmp_path / "b")
     again = Detector.load(tmp_path / "b", device="cpu", precision="32-true").predict(image, threshold=0.0)
     np.testing.assert_array_equal(again.scores, found.scores)

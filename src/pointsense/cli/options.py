@@ -101,7 +101,8 @@ Views = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Rotations and flips to average, 1, 2, 4 or 8, in place of the model's own; 1 is the fastest.",
+        help="Rotations and flips to average, 1, 2, 4 or 8, in place of the model's own; 1 is the fastest. "
+        "Thresholds stay as they are.",
     ),
 ]
 Precision = Annotated[

@@ -29,7 +29,7 @@ LEFT_OUT = (
 )
 BOXES_WORDS = (
     f"Our {BOXES} has a feature pyramid on the backbone, boxes of {MITOSIS_UM:g} um around the points, and one view; "
-    "the package's own row averages four and looks twice. The paper's is another network."
+    "the package's own row averages several and looks twice. The paper's is another network."
 )
 
 HELD_BACK = 0.2

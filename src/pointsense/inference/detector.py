@@ -211,7 +211,7 @@ class Detector(MassMapper):
                 candidates.points,
                 side=self.config.look,
                 zoom=zoom,
-                views=self.config.look_views or self.config.views,
+                views=self.look_views,
                 device=self.device,
             )
         places = {kind.name: k for k, kind in enumerate(self.classes)}
@@ -321,7 +321,8 @@ class Detector(MassMapper):
         device : str
             See `pick_device`. What follows is kept where the detector is saved.
         views : {1, 2, 4, 8}, optional
-            Rotations and flips that predictions are averaged over, in place of the model's own.
+            Rotations and flips that predictions are averaged over, in place of the model's own. The thresholds stay,
+            and a second look keeps its views where `look_views` tells them.
         precision : {"auto", "32-true", "bf16-mixed", "16-mixed"}, optional
             Of the networks' arithmetic, in place of the model's own; points of "32-true" hardly depend on the CPU,
             those of "auto", half precision where the device is fast at it, a little more.

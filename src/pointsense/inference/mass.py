@@ -106,6 +106,11 @@ class MassMapper:
         return 1.0 if self.config.views == 1 else self.config.view_zoom
 
     @property
+    def look_views(self) -> int:
+        """Views of each candidate in the second look; 0 without one."""
+        return (self.config.look_views or self.config.views) if self.look else 0
+
+    @property
     def alignment(self) -> int:
         """Working px on whose multiples tiles end: what every view shows of them, the network divides evenly."""
         return ALIGNMENT if self.zoom.is_integer() else 2 * ALIGNMENT

@@ -102,6 +102,7 @@ class Record:
                 "precision": self.detector.precision,
                 "views": self.detector.config.views,
                 "view_zoom": self.detector.zoom,
+                "look_views": self.detector.look_views,
                 "images": self.rows,
             },
         )
