@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pointsense.errors import DataError
+from pointsense.images.bands import converted
 from pointsense.images.levels import (
     FAINTEST,
     MOST_CHANGE,
@@ -37,9 +38,6 @@ MOST_BEYOND = 0.5
 
 Dtype = Literal["uint8", "uint16", "float32"]
 DTYPES: tuple[Dtype, ...] = ("uint8", "uint16", "float32")
-
-BAND = 256
-"""Rows of an image that are converted at once: a large one is not to be there in several copies."""
 
 FEWEST = 64.0
 """Least contrast that is stretched, in counts, of an image of more bits than the training's: it may use few of them."""
@@ -307,16 +305,16 @@ class InputContract(BaseModel):
         """
         self.check(image, name)
         self._warn_if_beyond(image, name)
-        low, high = self._levels_of(image)
-        powers = self._powers_of(image)
-        out = np.empty((self.channels, *image.shape[:2]), np.float32)
-        for top in range(0, len(image), BAND):
-            values = out[:, top : top + BAND]
-            values[:] = np.moveaxis(self._levelled(image[top : top + BAND], low, high), 2, 0)
+        levels, powers = self._levels_of(image), self._powers_of(image)
+
+        def as_input(part: Array) -> npt.NDArray[np.float32]:
+            values = np.moveaxis(self._levelled(part, *levels), 2, 0)
             if powers is not None:
                 np.clip(values, 1 / 255, 1, out=values)
                 np.power(values, powers.reshape(-1, 1, 1), out=values)
-        return out
+            return values
+
+        return converted(image, self.channels, as_input)
 
     def _powers_of(self, image: Array) -> npt.NDArray[np.float32] | None:
         """To which the channels of an image (H, W, C) are raised, which multiplies its densities; None: to none."""
