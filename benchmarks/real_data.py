@@ -46,6 +46,20 @@ def trained_runs(runs: Path, name: str, method: str = "code") -> list[Path]:
     return [folder for folder in folders if (folder / "metrics.json").exists()]
 
 
+def seeds_of(given: str) -> list[int]:
+    """The seeds that the command line asks for.
+
+    Raises
+    ------
+    UsageError
+        If they are no whole numbers.
+    """
+    try:
+        return [int(seed) for seed in given.split(",")]
+    except ValueError:
+        raise UsageError(f"--seed is {given}, expected whole numbers with commas") from None
+
+
 def seen_as(name: str, method: str, folder: Path, data: Path) -> Detector:
     """A trained model that sees images in the views of a method, which may be others than those of its training."""
     from pointsense.inference.detector import Detector
@@ -104,11 +118,7 @@ def methods_of(asked: argparse.Namespace) -> list[str]:
 
 def cells(asked: argparse.Namespace, tasks: dict[str, Task]) -> list[tuple[str, str, int]]:
     """Task, method and seed of all that the command line asks for; seed by seed, so that a part is of use."""
-    methods = methods_of(asked)
-    try:
-        seeds = [int(seed) for seed in (asked.seed or "0").split(",")]
-    except ValueError:
-        raise UsageError(f"--seed is {asked.seed}, expected whole numbers with commas") from None
+    methods, seeds = methods_of(asked), seeds_of(asked.seed or "0")
     if asked.grid:
         wanted = [(seed, task, name) for name in methods for task, seed in METHODS[name].cells()]
         wanted = [cell for cell in wanted if asked.seed is None or cell[0] in seeds]

@@ -33,7 +33,7 @@ from pointsense.inference.scaling import rescaled
 from pointsense.model.presets import fitted_to
 from pointsense.writing import write_json
 from provenance import hardware, versions
-from real_data import result_name, seen_as, trained_runs
+from real_data import result_name, seeds_of, seen_as, trained_runs
 from tasks import SMOKE, TASKS, configured, data_folder, select_tasks, trained_models_parser
 from tiling import smoke_run
 
@@ -87,15 +87,12 @@ def models(asked: argparse.Namespace) -> Iterator[tuple[str, str, Path]]:
     for task in select_tasks(asked.sets):
         for method in asked.methods.split(","):
             learned = METHODS[method].trained_as or method
-            wanted = {result_name(task, learned, seed) for seed in asked.seed or ()}
-            for folder in trained_runs(asked.runs, task, learned):
-                if asked.seed is None or folder.name in wanted:
-                    yield task, method, folder
-
-
-def seeds(text: str) -> list[int]:
-    """Whole numbers with commas."""
-    return [int(seed) for seed in text.split(",")]
+            folders = trained_runs(asked.runs, task, learned)
+            if asked.seed:
+                wanted = [result_name(task, learned, seed) for seed in seeds_of(asked.seed)]
+                folders = [folder for folder in folders if folder.name in wanted]
+            for folder in folders:
+                yield task, method, folder
 
 
 @in_one_sentence
@@ -106,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = trained_models_parser(__doc__, "transfer.json")
     parser.add_argument("--to", default="mitos14_half", choices=TASKS, metavar="SET", help="[mitos14_half]")
     parser.add_argument("--methods", default="code,heatmap", help="[code,heatmap]")
-    parser.add_argument("--seed", type=seeds, help="of the trainings, several with commas [all]")
+    parser.add_argument("--seed", help="of the trainings, several with commas [all]")
     asked = parser.parse_args(arguments)
     if strange := set(asked.methods.split(",")) - set(METHODS):
         parser.error(f"unknown method '{min(strange)}'; use some of {', '.join(METHODS)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pointsense.errors import UsageError
 from pointsense.inference.detector import Detector
 from pointsense.model.config import override
 from pointsense.model.presets import preset
@@ -436,9 +437,12 @@ def test_transfer_smoke_run_scores_both_looks(real_data, capsys, monkeypatch, tm
         asked = argparse.Namespace(sets=["icpr2012"], methods="code,views4,alone", runs=tmp_path, seed=None)
         found = list(transfer.models(asked))
         assert ("icpr2012-fold1", method, tmp_path / name) in found
-        asked.seed = [2]
+        asked.seed = "2"
         assert [one for one in found if one[2].name.endswith("seed2")] == list(transfer.models(asked))
     assert ("icpr2012-fold1", "views4", tmp_path / "icpr2012-fold1") in found
+    asked.seed = "two"
+    with pytest.raises(UsageError, match="--seed is two, expected whole numbers with commas"):
+        list(transfer.models(asked))
 
 
 def test_a_model_sees_in_the_views_of_a_method(real_data, tmp_path, monkeypatch):
