@@ -1,7 +1,7 @@
 """Train the models that come with the package, score them on `val`, and put them where the package finds them.
 
     python benchmarks/bundle.py nuclei        train on dsb2018, score, write src/pointsense/bundled/nuclei
-    python benchmarks/bundle.py blood         train on bccd; a training that is there is not made again
+    python benchmarks/bundle.py blood         train on bccd; without --overwrite none is made again
     python benchmarks/bundle.py --rescore nuclei blood      choose and score again what is there, without training
 
 The sets lie in the folder named by --data or by the environment variable POINTSENSE_DATA; only their `train` rows
@@ -167,12 +167,12 @@ Scores on {result["val_images"]} test images, used neither to train nor to choos
 """
 
 
-def make(name: str, data: Path, runs: Path, minutes: float, seed: int) -> dict[str, Any]:
+def make(name: str, data: Path, runs: Path, minutes: float, seed: int, overwrite: bool) -> dict[str, Any]:
     """Train a model, put it where the package finds it, and say how it was trained."""
     bundle, run, folder = BUNDLES[name], runs / f"bundled-{name}", FOLDER / name
     config = configured(bundle.preset, bundle.settings | {"diameter": bundle.diameter}, data)
     dataset = load_dataset(data / bundle.folder)
-    begin(run, overwrite=False)
+    begin(run, overwrite)
     metrics = train(
         dataset,
         run,
@@ -183,6 +183,7 @@ def make(name: str, data: Path, runs: Path, minutes: float, seed: int) -> dict[s
         resume=True,
         report=progress_printer(),
     )
+    made = json.loads(made_of(run).read_text()) if made_of(run).is_file() else {}
     folder.mkdir(parents=True, exist_ok=True)
     detector = Detector.load(run)
     file = Path(config.weights).name  # its path is of no use elsewhere
@@ -197,7 +198,7 @@ def make(name: str, data: Path, runs: Path, minutes: float, seed: int) -> dict[s
         "seed": seed,
         "preset": bundle.preset,
         "settings": bundle.settings,
-        "trained": versions() | json.loads(made_of(run).read_text()),
+        "trained": versions() | made,
     }
 
 
@@ -267,6 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the trainings")
     parser.add_argument("--minutes", type=float, default=40.0, help="limit of each training")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--overwrite", action="store_true", help="train again what is there")
     parser.add_argument("--rescore", action="store_true", help="choose and score again, without training")
     asked = parser.parse_args(arguments)
     data = data_folder(asked.data)
@@ -277,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.rescore:
             training = choose_again(name, data, training_in(path))
         else:
-            training = make(name, data, asked.runs, asked.minutes, asked.seed)
+            training = make(name, data, asked.runs, asked.minutes, asked.seed, asked.overwrite)
         describe(name, data, path, training)
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import shutil
@@ -24,6 +23,7 @@ from pointsense.model.config import override
 from pointsense.model.presets import fitted_to
 from pointsense.writing import write_json
 from provenance import hardware, versions
+from results import FIRST
 from tasks import Task, configured, views_of
 
 if TYPE_CHECKING:
@@ -108,14 +108,15 @@ def train_or_resume(
     )
 
 
-def learned_again(
-    run: Path, dataset: Dataset, again: Path, minutes: float, overwrite: bool
-) -> dict[str, Any]:
-    """Train once more as `run` was, on all images, into `again`, unless that is there; return its metrics."""
+def learned_again(run: Path, dataset: Dataset, again: Path, minutes: float, overwrite: bool) -> None:
+    """Train once more as `run` was, on all images, into `again`, unless that is there."""
     from pointsense.learning.fit import refit
+    from pointsense.learning.run_folder import read_metrics
 
     begin(again, overwrite)
-    return refit(
+    made = made_of(again)
+    write_json(made, {FIRST: read_metrics(run)["seconds"]} | json.loads(made.read_text()))
+    refit(
         run,
         dataset,
         again,
@@ -147,9 +148,11 @@ def run_ours(
     run: Path,
     request: dict[str, Any],
     data: Path,
-    asked: argparse.Namespace,
     otherwise: dict[str, Any],
     again: Path | None,
+    *,
+    overwrite: bool,
+    rescore: bool,
 ) -> Outcome:
     """Train one of pointsense's own networks and predict with it as a user does.
 
@@ -158,19 +161,21 @@ def run_ours(
     from pointsense.inference.detector import Detector
     from pointsense.learning.run_folder import read_metrics
 
-    if not asked.rescore:
+    if not rescore:
         derived = bool(otherwise or again)
-        metrics = train_or_resume(task, dataset, run, request, data, asked.overwrite and not derived)
+        metrics = train_or_resume(task, dataset, run, request, data, overwrite and not derived)
         detector = Detector.load(run)
-    if asked.rescore or otherwise:
+    if rescore or otherwise:
         views = views_of(configured(request["preset"], request["settings"], data))
         detector, metrics = rechosen(dataset, run, request, views | otherwise)
     if again:
-        if asked.rescore:
-            own = read_metrics(again)
-        else:
-            own = learned_again(run, dataset, again, request["minutes"], asked.overwrite)
-        metrics = own | {"selection": metrics["selection"]}
+        if not rescore:
+            learned_again(run, dataset, again, request["minutes"], overwrite)
+        elif json.loads(made_of(again).read_text()).get(FIRST) != metrics["seconds"]:
+            raise UsageError(
+                f"{again} was learned again from another training than {run} holds; give --overwrite"
+            )
+        metrics = read_metrics(again) | {"selection": metrics["selection"]}
         chosen, detector, run = detector, Detector.load(again), again
         detector.classes, detector.config = chosen.classes, chosen.config
     config, kind = detector.config, detector.classes[0]
@@ -213,20 +218,34 @@ def rechosen(
     from pointsense.learning.run_folder import read_metrics
     from pointsense.learning.selection import Selection
 
-    if json.loads(asked_of(run).read_text()) != request:
+    asked = asked_of(run)
+    if not asked.is_file() or json.loads(asked.read_text()) != request:
         raise UsageError(f"{run} holds a training with other settings; --rescore scores it under its own")
-    detector, metrics = Detector.load(run), read_metrics(run)
-    detector.config = override(detector.config, otherwise)
-    if not detector.config.look:
-        detector.look = None
+    detector, metrics = predicting(Detector.load(run), otherwise), read_metrics(run)
     samples = [sample for sample in dataset.train if sample.name in set(metrics["selection"]["images"])]
     images = [read_image(sample.path) for sample in samples]
     chosen = Selection(samples, images, detector.classes).settle(detector)
     return detector, metrics | {"selection": metrics["selection"] | {"f1": chosen[0].threshold.f1}}
 
 
+def predicting(detector: Detector, otherwise: dict[str, Any]) -> Detector:
+    """A detector that predicts with settings `otherwise`."""
+    detector.config = override(detector.config, otherwise)
+    if not detector.config.look:
+        detector.look = None
+    return detector
+
+
 def run_peer(
-    peer: str, task: Task, dataset: Dataset, run: Path, request: dict[str, Any], data: Path, rescore: bool
+    peer: str,
+    task: Task,
+    dataset: Dataset,
+    run: Path,
+    request: dict[str, Any],
+    data: Path,
+    *,
+    overwrite: bool,
+    rescore: bool,
 ) -> Outcome:
     """Train another detector on the same division of `train`, its threshold chosen by the same rule as ours."""
     from peers import load_peer
@@ -237,7 +256,7 @@ def run_peer(
     samples = dataset.train[: task.max_train_images]
     fit, select = draw_selection(samples, FRACTION, request["seed"], dataset.val)
     asked = {**request, "images": [[sample.name for sample in part] for part in (select, dataset.val)]}
-    if not rescore:
+    if not rescore and (overwrite or not (run / CANDIDATES).is_file()):
         run.mkdir(parents=True, exist_ok=True)
         config = fitted_to(configured(request["preset"], request["settings"], data), task.radius)
         problem = Problem(
@@ -285,7 +304,7 @@ def read_candidates(run: Path, asked: dict[str, Any]) -> tuple[Candidates, dict[
     stored = json.loads((run / CANDIDATES).read_text())
     if stored["asked"] != asked:
         raise UsageError(
-            f"{run} holds a training with other settings or images; --rescore scores it under its own"
+            f"{run} holds a training with other settings or images; give --overwrite, or another name to --method"
         )
     selected, found = (
         [(np.array(points).reshape(-1, 2), np.array(scores)) for points, scores in stored[name]]
@@ -301,16 +320,19 @@ def run_task(
     data: Path,
     run: Path,
     request: dict[str, Any],
-    asked: argparse.Namespace,
     again: Path | None,
+    *,
+    overwrite: bool,
+    rescore: bool,
 ) -> dict[str, Any]:
     """Train, predict and score one task; return what its JSON holds."""
+    how = {"overwrite": overwrite, "rescore": rescore}
     dataset = task.load(data)
     if method.peer:
-        cases, threshold, about = run_peer(method.peer, task, dataset, run, request, data, asked.rescore)
+        cases, threshold, about = run_peer(method.peer, task, dataset, run, request, data, **how)
     else:
         otherwise = method.settings_on(name) if method.trained_as else {}
-        cases, threshold, about = run_ours(task, dataset, run, request, data, asked, otherwise, again)
+        cases, threshold, about = run_ours(task, dataset, run, request, data, otherwise, again, **how)
     report = evaluate(cases, task.radius, threshold=threshold, protocol=PROTOCOL)
     return {
         "set": name,
@@ -334,5 +356,6 @@ def run_task(
         },
         # True and false positives and misses of each image, so that two methods can be compared on the same ones.
         "images": {case.name: list(case.counts) for case in report.cases},
+        "image_groups": {case.name: case.group for case in report.cases if case.group},
         **about,
     }

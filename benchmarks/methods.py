@@ -307,3 +307,8 @@ METHODS = {
         for name, (title, change, tasks) in CHANGES.items()
     },
 }
+
+
+def training_of(name: str) -> str:
+    """The method whose training a method reads, or learns again: its own, where it is trained itself."""
+    return METHODS[name].trained_as or name if name in METHODS else name

@@ -8,7 +8,8 @@
     python benchmarks/real_data.py --smoke                      a tiny synthetic set, to see that all runs
 
 The sets lie in the folder named by --data or by the environment variable POINTSENSE_DATA. What has a JSON is
-skipped; an interrupted training goes on where it was. `benchmarks/table.py` makes the tables of docs/results.
+skipped, unless it reads a training that has been made again; an interrupted training of ours goes on where it was, a
+peer's begins anew. `benchmarks/table.py` makes the tables of docs/results.
 """
 
 from __future__ import annotations
@@ -20,29 +21,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cell import CANDIDATES, run_task
+from cell import CANDIDATES, predicting, run_task
 from command import in_one_sentence
-from methods import METHODS, Method
+from methods import METHODS, Method, training_of
 from pointsense.datasets.synthetic import make_synthetic
 from pointsense.errors import UsageError
-from pointsense.model.config import override, parse_settings
+from pointsense.model.config import parse_settings
 from pointsense.writing import write_json
 from provenance import ROOT
+from results import is_there, result_name
 from tasks import SMOKE, TASKS, Task, configured, data_folder, select_tasks, views_of
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
 
 
-def result_name(name: str, method: str = "code", seed: int = 0) -> str:
-    """Stem of the result's file: the set, then the method and the seed where they are not the default."""
-    return name + f"-{method}" * (method != "code") + f"-seed{seed}" * (seed != 0)
-
-
 def trained_runs(runs: Path, name: str, method: str = "code") -> list[Path]:
     """Folders of the finished trainings of a method on a set, in the order of their seeds."""
     stem = result_name(name, method)
-    folders = sorted([runs / stem, *runs.glob(f"{stem}-seed?")])
+    seeds = {0} | {
+        int(number)
+        for folder in runs.glob(f"{stem}-seed*")
+        if (number := folder.name.removeprefix(f"{stem}-seed")).isdecimal()
+    }
+    folders = [runs / result_name(name, method, seed) for seed in sorted(seeds)]
     return [folder for folder in folders if (folder / "metrics.json").exists()]
 
 
@@ -61,15 +63,13 @@ def seeds_of(given: str) -> list[int]:
 
 
 def seen_as(name: str, method: str, folder: Path, data: Path) -> Detector:
-    """A trained model that sees images in the views of a method, which may be others than those of its training."""
+    """A trained model that predicts as a method does, which may be otherwise than in its training."""
     from pointsense.inference.detector import Detector
 
-    task, own, learned = TASKS[name], METHODS[method], METHODS[METHODS[method].trained_as or method]
-    settings = task.settings | learned.settings_on(name) | own.settings_on(name)
-    detector = Detector.load(folder, device="cpu")
-    views = views_of(configured(learned.preset or task.preset, settings, data))
-    detector.config = override(detector.config, views)
-    return detector
+    task, own, learned = TASKS[name], METHODS[method], METHODS[training_of(method)]
+    trained = configured(learned.preset or task.preset, task.settings | learned.settings_on(name), data)
+    otherwise = own.settings_on(name) if own.trained_as else {}
+    return predicting(Detector.load(folder, device="cpu"), views_of(trained) | otherwise)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -133,7 +133,7 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
     """Run the cells that the command line asks for, writing each JSON as soon as it is there."""
     for name, method_name, seed in cells(asked, tasks):
         task, method = tasks[name], METHODS.get(method_name, Method(method_name))
-        learned_name = method.trained_as or method_name
+        learned_name = training_of(method_name)
         learned = METHODS.get(learned_name, method)
         stem = result_name(name, method_name, seed)
         path, run = out / f"{stem}.json", runs / result_name(name, learned_name, seed)
@@ -141,7 +141,8 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
         if asked.rescore and not ((again or run) / (CANDIDATES if learned.peer else "metrics.json")).exists():
             print(f"{stem}: {again or run} holds no finished training, skipped")
             continue
-        if path.exists() and not (asked.overwrite or asked.rescore):
+        outdated = path.exists() and not is_there(out, (name, method_name, seed))
+        if path.exists() and not (asked.overwrite or asked.rescore or outdated):
             print(f"{stem}: {path} is there, skipped (--overwrite does it again)")
             continue
         request = {
@@ -151,8 +152,12 @@ def run_all(asked: argparse.Namespace, tasks: dict[str, Task], data: Path, out: 
             "minutes": asked.minutes or task.minutes,
             "settings": task.settings | learned.settings_on(name) | parse_settings(asked.settings),
         }
-        print(f"{stem}: at most {request['minutes']:g} minutes of training", flush=True)
-        result = run_task(name, task, method, data, run, request, asked, again)
+        if not asked.rescore:
+            print(f"{stem}: at most {request['minutes']:g} minutes of training", flush=True)
+        overwrite = asked.overwrite or outdated
+        result = run_task(
+            name, task, method, data, run, request, again, overwrite=overwrite, rescore=asked.rescore
+        )
         result["method"] = method_name
         write_json(path, result)
         print(f"{stem}: F1 {result['scores']['overall']['f1']:.3f}; written to {path}", flush=True)

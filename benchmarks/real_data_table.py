@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from methods import ABLATED, METHODS, Method
+from pointsense.evaluation.bootstrap import grouped
 from pointsense.evaluation.cases import f1_of
 from pointsense.reporting.markdown import markdown
-from real_data import result_name
+from results import Cell, Result, result_name
 from tasks import FAMILIES, TASKS
 
 MISSING = "missing"
@@ -21,33 +19,6 @@ BESIDE = ("code", "stains0", "stains0-look0", "faster-rcnn")
 """What the paper's systems are shown beside."""
 
 DRAWS = 1000
-
-Result = dict[str, Any]
-Cell = tuple[str, str, int]
-"""Task, method and seed."""
-
-
-def read_results(folder: Path) -> dict[Cell, Result]:
-    """The results of the comparison that are there, without those that read a training that is there no longer."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if result.get("set") in TASKS and "scores" in result:
-            found[result["set"], result["method"], result["seed"]] = result
-    return {cell: result for cell, result in found.items() if not is_stale(cell, found)}
-
-
-def is_stale(cell: Cell, results: dict[Cell, Result]) -> bool:
-    """Whether a result is of another training than the method's that it reads, or learns again, has now."""
-    (task, name, seed), result = cell, results[cell]
-    method = METHODS.get(name, Method(name))
-    if not method.trained_as or (base := results.get((task, method.trained_as, seed))) is None:
-        return False
-    if method.refit:
-        return bool(result["scores"]["threshold"] != base["scores"]["threshold"])
-    return any(
-        result["training"].get(key) != base["training"].get(key) for key in ("seconds", "steps", "commit")
-    )
 
 
 def scores_page(results: dict[Cell, Result]) -> str:
@@ -263,20 +234,25 @@ def scores_cells(
 
 
 def difference_to(name: str, cells: Sequence[Cell], results: dict[Cell, Result], baseline: str) -> str:
-    """Mean F1 minus that of another method in the same folds and seeds, with a paired 95% interval over images.
+    """Mean F1 minus that of another method in the same folds and seeds, with a paired 95% interval.
 
-    Images are drawn anew in each fold, the same ones for all methods and seeds.
+    Groups of images, or images where there are few groups, are drawn anew in each fold, the same ones for all methods
+    and seeds.
     """
     pairs = []
     for task, _, seed in cells:
         ours, theirs = results.get((task, name, seed)), results.get((task, baseline, seed))
         if ours and theirs and name != baseline and set(ours["images"]) == set(theirs["images"]):
-            pairs.append((task, ours["images"], theirs["images"]))
+            pairs.append((task, ours, theirs))
     if not pairs:
         return ""
     gains = []
     for task, ours, theirs in pairs:
-        counts = np.array([[ours[image], theirs[image]] for image in sorted(ours)])
+        images = sorted(ours["images"])
+        counts, _ = grouped(
+            np.array([[one["images"][image] for one in (ours, theirs)] for image in images]),
+            [ours["image_groups"].get(image) for image in images],
+        )
         generator = np.random.default_rng(list(TASKS).index(task))
         draws = generator.integers(0, len(counts), size=(DRAWS, len(counts)))
         f1 = f1_of(np.concatenate([counts.sum(axis=0)[None], counts[draws].sum(axis=1)]))

@@ -15,6 +15,7 @@ from pathlib import Path
 import real_data_table
 import recovery_table
 from pointsense.writing import write_text
+from results import read_results
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the pages and of results/")
     docs: Path = (parsed := parser.parse_args(arguments)).docs
-    results = real_data_table.read_results(docs / "results")
+    results = read_results(docs / "results")
     glance = {"glance": real_data_table.glance_table(results)}
     pages = {docs.parent / "README.md": glance, docs / "results.md": glance} | {
         docs / "results" / f"{name}.md": {"tables": tables(results)}

@@ -5,7 +5,7 @@
     python benchmarks/transfer.py --smoke                     a tiny model on synthetic images, to see that all runs
 
 The images are enlarged or shrunk to the size at which the other set's own models see theirs. Prints for each model of
-benchmarks/real_data.py, in the views of its method, F1 by the threshold of its training, and for its candidates before
+benchmarks/real_data.py, as its method predicts, F1 by the threshold of its training, and for its candidates before
 and after the second look the average precision and the best F1 that any threshold gives; writes all to
 docs/results/transfer.json. There are more objects here than in the selection part of a fold, and none that are reported
 elsewhere: differences of methods show sooner.
@@ -25,7 +25,7 @@ import numpy as np
 
 from command import in_one_sentence
 from decoders import PROTOCOL
-from methods import METHODS
+from methods import METHODS, training_of
 from pointsense.evaluation import Case, evaluate
 from pointsense.evaluation.threshold import best_threshold
 from pointsense.images import read_image
@@ -33,7 +33,8 @@ from pointsense.inference.scaling import rescaled
 from pointsense.model.presets import fitted_to
 from pointsense.writing import write_json
 from provenance import hardware, versions
-from real_data import result_name, seeds_of, seen_as, trained_runs
+from real_data import seeds_of, seen_as, trained_runs
+from results import result_name
 from tasks import SMOKE, TASKS, configured, data_folder, select_tasks, trained_models_parser
 from tiling import smoke_run
 
@@ -66,7 +67,8 @@ def transferred(detector: Detector, samples: Sequence[Sample], radius: float, sc
         "threshold": own,
     }
     for name, cases in (("first", first), ("second", second)):
-        best = best_threshold(cases, radius, protocol=PROTOCOL, tolerance=0.0)
+        every = np.unique(np.concatenate([case.score_array() for case in cases]))
+        best = best_threshold(cases, radius, every, protocol=PROTOCOL, tolerance=0.0)
         row[name] = {"average_precision": best.average_precision, "best_f1": best.f1}
     return row
 
@@ -83,10 +85,12 @@ def shown(name: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def models(asked: argparse.Namespace) -> Iterator[tuple[str, str, Path]]:
-    """The sets, methods and folders of the models that are there, of the seeds that are asked for."""
-    for task in select_tasks(asked.sets):
+    """The methods, sets and folders of the models that are there, of other sets and the seeds that are asked for."""
+    for task, known in select_tasks(asked.sets).items():
+        if known.folder == TASKS[asked.to].folder:  # which its own models have learned from
+            continue
         for method in asked.methods.split(","):
-            learned = METHODS[method].trained_as or method
+            learned = method if METHODS[method].refit else training_of(method)
             folders = trained_runs(asked.runs, task, learned)
             if asked.seed:
                 wanted = [result_name(task, learned, seed) for seed in seeds_of(asked.seed)]
@@ -131,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if ours := [row for row in rows.values() if row["method"] == method]:
             print(shown(f"{METHODS[method].title}, {len(ours)} models", ours))
     if not rows:
-        print(f"{asked.runs} holds no model of these sets")
+        print(f"{asked.runs} holds no such model of other sets than that of {asked.to}")
     return 0
 
 

@@ -33,6 +33,11 @@ def tables(real_data):
 
 
 @pytest.fixture
+def results(real_data):
+    return __import__("results")
+
+
+@pytest.fixture
 def table(real_data):
     return __import__("table")
 
@@ -67,6 +72,7 @@ def result(name="vgg_cells", method="code", f1=0.97, seed=0):
         "other_decoders": {"codes": scores(f1 - 0.01), "maxima": scores(f1 - 0.02)},
         "other_radii": {},
         "images": {"a.png": [10, 0, 0], "b.png": [10, 5, 5]},
+        "image_groups": {},
     }
 
 
@@ -102,7 +108,9 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
         with monkeypatch.context() as patched:
             patched.setattr("peers.load_peer", train)
             assert real_data.main([*arguments, "--rescore"]) == 0
-        assert json.loads(path.read_text())["scores"] == written["scores"]
+            assert json.loads(path.read_text())["scores"] == written["scores"]
+            path.unlink()
+            assert real_data.main(arguments) == 0  # by what it saw then
         assert json.loads(path.read_text())["training"] == written["training"]
         assert real_data.main([*arguments, "--rescore", "--minutes", "7"]) == 2
         assert "with other settings or images" in capsys.readouterr().err
@@ -135,6 +143,20 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
             assert real_data.main(["--smoke", "--method", "stains0-refit", *arguments[3:], "--rescore"]) == 0
         again = json.loads((out / "synthetic-stains0-refit.json").read_text())
         assert (again["scores"], again["training"]) == (refit["scores"], refit["training"])
+        relearn = ["--smoke", "--method", "stains0-refit", *arguments[3:]]
+        assert real_data.main([*arguments, "--overwrite"]) == 0
+        capsys.readouterr()
+        assert real_data.main([*relearn, "--rescore"]) == 2
+        assert "was learned again from another training than" in capsys.readouterr().err
+        assert real_data.main(relearn) == 0
+        assert "skipped" not in capsys.readouterr().out
+        again = json.loads((out / "synthetic-stains0-refit.json").read_text())
+        assert again["training"]["first_seconds"] == json.loads(path.read_text())["training"]["seconds"]
+        asked = runs / "synthetic-stains0.request.json"
+        asked.rename(tmp_path / "kept")
+        assert real_data.main([*arguments, "--rescore"]) == 2
+        assert "holds a training with other settings" in capsys.readouterr().err
+        (tmp_path / "kept").rename(asked)
     path.unlink()
     assert real_data.main([*arguments, "--minutes", "7"]) == 2
     assert "holds a training with other settings; give --overwrite" in capsys.readouterr().err
@@ -182,9 +204,9 @@ def test_a_training_that_fails_to_begin_leaves_none_under_its_name(real_data, mo
     assert json.loads(cell.made_of(run).read_text()) == {"commit": "three"}
 
 
-def test_results_have_names_of_their_own(real_data):
-    assert real_data.result_name("vgg_cells") == "vgg_cells"
-    assert real_data.result_name("vgg_cells", "heatmap", 2) == "vgg_cells-heatmap-seed2"
+def test_results_have_names_of_their_own(real_data, results):
+    assert results.result_name("vgg_cells") == "vgg_cells"
+    assert results.result_name("vgg_cells", "heatmap", 2) == "vgg_cells-heatmap-seed2"
 
 
 def test_the_grid_is_the_comparison_seed_by_seed(real_data, tasks):
@@ -214,17 +236,17 @@ def test_every_real_set_has_the_images_that_its_task_needs(tasks):
                 assert Path(value.replace("{data}", given)).is_file()
 
 
-def written(real_data, folder, *results):
+def written(results, folder, *some):
     folder.mkdir(parents=True, exist_ok=True)
-    for one in results:
-        stem = real_data.result_name(one["set"], one["method"], one["seed"])
+    for one in some:
+        stem = results.result_name(one["set"], one["method"], one["seed"])
         (folder / f"{stem}.json").write_text(json.dumps(one))
     return folder
 
 
-def test_the_table_averages_trainings_and_shows_what_is_missing(real_data, tables, tmp_path):
-    folder = written(real_data, tmp_path / "results", result(), result(f1=0.95, seed=1))
-    found = tables.read_results(folder)
+def test_the_table_averages_trainings_and_shows_what_is_missing(real_data, results, tables, tmp_path):
+    folder = written(results, tmp_path / "results", result(), result(f1=0.95, seed=1))
+    found = results.read_results(folder)
     page = rendered(tables, found)
     line = (
         "| vgg_cells | pointsense | 2 of 3 | 5 | 0.960 | 0.950 to 0.970 |  |  | 0.900 | 0.800 | 1.23 | 2.50 |"
@@ -240,20 +262,31 @@ def test_the_table_averages_trainings_and_shows_what_is_missing(real_data, table
     assert "icpr2012-fold1-spotiflow" not in missing
 
 
-def test_the_table_compares_with_ours_and_the_heat_map_on_the_same_images(real_data, tables, tmp_path):
+def test_the_table_compares_with_ours_and_the_heat_map_on_the_same_images(
+    real_data, results, tables, tmp_path
+):
     heatmap = result(method="heatmap", f1=0.5)
     heatmap["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
-    folder = written(real_data, tmp_path / "results", result(), heatmap)
+    folder = written(results, tmp_path / "results", result(), heatmap)
     # 40/50 against 30/50; both images drawn are b: 20/30 against 10/30; both a: no difference.
-    page = rendered(tables, tables.read_results(folder))
+    page = rendered(tables, results.read_results(folder))
     assert "| vgg_cells | pointsense | 1 of 3 | 5 | 0.970 | one |  | +0.200 [+0.000, +0.333] |" in page
     assert (
         "| vgg_cells | heat map, same network | 1 of 3 | 5 | 0.500 | one | -0.200 [-0.333, +0.000] |  |"
         in page
     )
+    images = {f"{k}.png": [5, 0, 0] for k in range(100)}
+    ours, theirs = result() | {"images": images}, heatmap | {"images": images | {"0.png": [0, 5, 5]}}
+    by_group = {"image_groups": {name: f"group {min(k, 4)}" for k, name in enumerate(images)}}
+    for groups, high in (({}, 0.04), (by_group, 1.0)):
+        folder = written(results, tmp_path / f"of{len(groups)}", ours | groups, theirs | groups)
+        page = rendered(tables, results.read_results(folder))
+        told = re.search(r"\| heat map, same network \|.*? -0\.010 \[(.*?), (.*?)\]", page)
+        assert float(told[2]) == 0
+        assert -float(told[1]) == pytest.approx(high, abs=0.3 if groups else 0.02)
     heatmap["images"] = {"a.png": [10, 0, 0]}
-    folder = written(real_data, tmp_path / "others", result(), heatmap)
-    assert "[+" not in rendered(tables, tables.read_results(folder))
+    folder = written(results, tmp_path / "others", result(), heatmap)
+    assert "[+" not in rendered(tables, results.read_results(folder))
 
 
 def test_each_method_is_in_one_table(tables):
@@ -262,20 +295,20 @@ def test_each_method_is_in_one_table(tables):
         assert sum(kind(name, method) for kind in kinds) == 1 + (name in tables.BESIDE)
 
 
-def test_the_papers_systems_are_compared_with_cnncs(real_data, tables, tmp_path):
+def test_the_papers_systems_are_compared_with_cnncs(real_data, results, tables, tmp_path):
     ours, theirs = (result("mitos14_half", method=name) for name in ("code", "cnncs-repaired"))
     theirs["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
-    page = rendered(tables, tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
+    page = rendered(tables, results.read_results(written(results, tmp_path / "results", ours, theirs)))
     own, papers = page.split("## The paper's systems")
     assert "| mitos14_half | pointsense | 1 of 3 | 5 | 0.970 | one |  |  |" in own
     assert "| mitos14_half | pointsense | 1 of 3 | 5 | 0.970 | one | +0.200 [" in papers
     assert "CNNCS" not in own
 
 
-def test_another_reading_is_compared_with_the_heat_map_read_alike(real_data, tables, tmp_path):
+def test_another_reading_is_compared_with_the_heat_map_read_alike(real_data, results, tables, tmp_path):
     ours, theirs = (result("mitos14_half", method=f"{name}-look0") for name in ("stains0", "heatmap-stains0"))
     theirs["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
-    page = rendered(tables, tables.read_results(written(real_data, tmp_path / "results", ours, theirs)))
+    page = rendered(tables, results.read_results(written(results, tmp_path / "results", ours, theirs)))
     row = "| mitos14_half | pointsense, stains as they are, no second look | 1 of 1 | 5 | 0.970 | one | +0.200 ["
     assert row in page
 
@@ -286,51 +319,54 @@ def test_another_reading_is_compared_with_the_heat_map_read_alike(real_data, tab
         ("stains0-look0", {"training": {"seconds": 91.0, "steps": 100, "f1": 0.88}}),
         ("stains0-look0", {"training": {"seconds": 90.0, "steps": 100, "f1": 0.88, "commit": "abc"}}),
         ("stains0-refit", {"scores": scores(0.97) | {"threshold": 0.5}}),
+        ("stains0-refit", {"training": {"seconds": 90.0, "first_seconds": 91.0}}),
     ],
 )
 def test_what_was_read_from_a_training_made_anew_since_is_missing(
-    real_data, tables, tmp_path, method, change
+    real_data, results, tables, tmp_path, method, change
 ):
     base, derived = (result("mitos14_half", method=name) for name in ("stains0", method))
     for one in (base, derived):
         one["scores"] = one["scores"] | {"threshold": 0.4}
-    folder = written(real_data, tmp_path / "results", base, derived)
+    derived["training"] |= {"first_seconds": 90.0} if method == "stains0-refit" else {}
+    folder = written(results, tmp_path / "results", base, derived)
     cell = ("mitos14_half", method, 0)
-    assert cell in tables.read_results(folder)
-    found = tables.read_results(written(real_data, folder, derived | change))
+    assert cell in results.read_results(folder)
+    found = results.read_results(written(results, folder, derived | change))
     assert cell not in found
     assert ("mitos14_half", "stains0", 0) in found
+    assert not results.is_there(folder, cell)
     assert f"mitos14_half-{method}" in tables.missing(found)
 
 
-def test_at_a_glance_each_fold_counts_alike_and_missing_ones_are_told(real_data, tables, tmp_path):
+def test_at_a_glance_each_fold_counts_alike_and_missing_ones_are_told(real_data, results, tables, tmp_path):
     folds = [f"icpr2012-fold{k}" for k in range(4)]
     ours = [result(fold, f1=0.8) for fold in folds] + [result(folds[0], f1=0.6, seed=1)]
     alone = result(folds[0], method="spotiflow", f1=0.5)
-    page = tables.glance_table(tables.read_results(written(real_data, tmp_path / "results", *ours, alone)))
+    page = tables.glance_table(results.read_results(written(results, tmp_path / "results", *ours, alone)))
     line = next(line for line in page.splitlines() if line.startswith("| icpr2012: "))
     assert "| 80 (1200) | 20 px | 0.775 | - |" in line  # (.7 + 3 x .8) / 4
     assert line.endswith("| 0.500 (fold0) |")
 
 
-def test_a_further_radius_and_method_get_lines_of_their_own(real_data, tables, tmp_path):
+def test_a_further_radius_and_method_get_lines_of_their_own(real_data, results, tables, tmp_path):
     one = result("icpr2012-fold0")
     one["other_radii"] = {"32.6": scores(0.6)}
     seeded = copy.deepcopy(one) | {"seed": 3, "method": "wide"}
-    page = rendered(tables, tables.read_results(written(real_data, tmp_path / "results", one, seeded)))
+    page = rendered(tables, results.read_results(written(results, tmp_path / "results", one, seeded)))
     assert "| icpr2012 | pointsense | 1 of 12 | 32.6 | 0.600 |" in page
     assert "| icpr2012 | wide | 1 of " in page
 
 
-def test_single_choices_are_compared_with_the_default(real_data, tables, tmp_path):
+def test_single_choices_are_compared_with_the_default(real_data, results, tables, tmp_path):
     without = result(method="margin0", f1=0.5)
     without["images"] = {"a.png": [10, 0, 0], "b.png": [5, 10, 10]}
     without["training"] = without["training"] | {"f1": 0.85}
     alone = result(method="margin0", f1=0.5, seed=1)
     alone["training"] = alone["training"] | {"f1": 0.75, "date": "2020-01-01", "commit": "abc"}
     base = result(method="overlay0")
-    folder = written(real_data, tmp_path / "results", base, without, alone)
-    page = rendered(tables, found := tables.read_results(folder))
+    folder = written(results, tmp_path / "results", base, without, alone)
+    page = rendered(tables, found := results.read_results(folder))
     assert "| vgg_cells | no crop over another | 1 | 0.970 |  | 0.880 |  | 2.50 |" in page
     changed = "| vgg_cells | crops learned from up to their borders | 2 | 0.500 | -0.200 [-0.333, +0.000] |"
     assert f"{changed} 0.800 | -0.030 | 2.50 |" in page  # on the selection part by the seed that both have
@@ -339,9 +375,9 @@ def test_single_choices_are_compared_with_the_default(real_data, tables, tmp_pat
     assert "| icpr2012-fold0 | crops of one size | missing |" in page
 
 
-def test_results_of_other_sets_are_left_out(real_data, tables, tmp_path):
-    folder = written(real_data, tmp_path / "results", result("synthetic"))
-    assert "synthetic" not in rendered(tables, tables.read_results(folder))
+def test_results_of_other_sets_are_left_out(real_data, results, tables, tmp_path):
+    folder = written(results, tmp_path / "results", result("synthetic"))
+    assert "synthetic" not in rendered(tables, results.read_results(folder))
 
 
 def marked(table, name, text=""):
@@ -352,7 +388,7 @@ def marked(table, name, text=""):
 @pytest.fixture
 def pages(real_data, table, tmp_path):
     """A README and a folder of docs whose tables are still to be written."""
-    written(real_data, tmp_path / "docs" / "results")
+    written(results, tmp_path / "docs" / "results")
     (tmp_path / "README.md").write_text(marked(table, "glance"))
     (tmp_path / "docs" / "results.md").write_text(
         f"Before.\n\n{marked(table, 'glance', 'stale text')}\nAfter.\n"
@@ -431,15 +467,24 @@ def test_transfer_smoke_run_scores_both_looks(real_data, capsys, monkeypatch, tm
     with pytest.raises(SystemExit, match="2"):
         transfer.main(["icpr2012", "--methods", "code,wide"])
     assert "unknown method 'wide'; use some of code, heatmap, " in capsys.readouterr().err
-    for name, method in (("icpr2012-fold1", "code"), ("icpr2012-fold1-alone-seed2", "alone")):
+
+
+def test_transfer_takes_the_models_of_other_sets(real_data, tmp_path):
+    transfer, one, to = __import__("transfer"), "icpr2012-fold1", "mitos14_half"
+    for name in (one, f"{one}-alone-seed12", f"{one}-stains0", f"{one}-stains0-refit", to):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.json").touch()
-        asked = argparse.Namespace(sets=["icpr2012"], methods="code,views4,alone", runs=tmp_path, seed=None)
-        found = list(transfer.models(asked))
-        assert ("icpr2012-fold1", method, tmp_path / name) in found
-        asked.seed = "2"
-        assert [one for one in found if one[2].name.endswith("seed2")] == list(transfer.models(asked))
-    assert ("icpr2012-fold1", "views4", tmp_path / "icpr2012-fold1") in found
+    methods = {
+        "code": one,
+        "views4": one,
+        "alone": f"{one}-alone-seed12",
+        "stains0-refit": f"{one}-stains0-refit",
+    }
+    asked = argparse.Namespace(sets=[], methods=",".join(methods), runs=tmp_path, seed=None, to=to)
+    found = list(transfer.models(asked))
+    assert found == [(one, method, tmp_path / folder) for method, folder in methods.items()]
+    asked.seed = "12"
+    assert list(transfer.models(asked)) == found[2:3]
     asked.seed = "two"
     with pytest.raises(UsageError, match="--seed is two, expected whole numbers with commas"):
         list(transfer.models(asked))
@@ -447,12 +492,16 @@ def test_transfer_smoke_run_scores_both_looks(real_data, capsys, monkeypatch, tm
 
 def test_a_model_sees_in_the_views_of_a_method(real_data, tmp_path, monkeypatch):
     trained = override(preset("mitoses"), {"views": 8, "look_views": 0})
-    monkeypatch.setattr(Detector, "load", lambda folder, device: argparse.Namespace(config=trained))
+    monkeypatch.setattr(
+        Detector, "load", lambda folder, device: argparse.Namespace(config=trained, look="one")
+    )
     seen = {
-        method: real_data.seen_as("mitos14_half", method, tmp_path, tmp_path).config
-        for method in ("code", "heatmap-views4", "stains0-views1")
+        method: real_data.seen_as("mitos14_half", method, tmp_path, tmp_path)
+        for method in ("code", "heatmap-views4", "stains0-views1", "stains0-look0")
     }
-    assert [(one.views, one.look_views) for one in seen.values()] == [(2, 4), (4, 4), (1, 1)]
+    views = [(one.config.views, one.config.look_views) for one in seen.values()]
+    assert views == [(2, 4), (4, 4), (1, 1), (4, 4)]
+    assert [one.look for one in seen.values()] == ["one", "one", "one", None]
 
 
 def test_speed_smoke_run_tells_ratios(real_data, capsys, monkeypatch):

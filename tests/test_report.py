@@ -124,10 +124,18 @@ def test_interval_resamples_groups_where_there_are_enough(groups, units, count):
     assert f"bootstrap over {count} {units}" in report.caption()
 
 
-def test_images_without_a_group_make_the_interval_resample_images():
-    report = evaluate([*varied(6), case("stray", 1, 1, 1)], 5)
-    assert report.f1_interval.units == "images"
+def test_an_image_without_a_group_is_resampled_as_one():
+    grouped = evaluate(varied(6, 8), 5)
+    report = evaluate([*varied(6, 8), case("stray", 1, 1, 1)], 5)
+    assert (report.f1_interval.units, report.f1_interval.unit_count) == ("groups", 7)
     assert len(report.groups) == 6
+    widths = [one.f1_interval.high - one.f1_interval.low for one in (grouped, report)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.2)
+
+
+def test_images_without_groups_are_resampled_one_by_one():
+    report = evaluate([case(f"i{i}", 3, 1, i % 2) for i in range(8)], 5)
+    assert (report.f1_interval.units, report.f1_interval.unit_count) == ("images", 8)
 
 
 def test_an_images_own_name_is_no_group():

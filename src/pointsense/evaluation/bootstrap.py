@@ -23,14 +23,23 @@ class Interval:
 
 
 def unit_counts(results: Sequence[CaseResult]) -> tuple[np.ndarray, str]:
-    """Return TP, FP, FN (units, 3) of what the bootstrap resamples, and what those units are."""
+    """Return TP, FP, FN (units, 3) of what the bootstrap resamples, and what those units are.
+
+    Units are groups where there are enough of them, each image without a group one of its own; else images.
+    """
     counts = np.array([result.counts for result in results])
-    names = [result.group for result in results]
-    groups = sorted({name for name in names if name is not None})
-    if None in names or len(groups) < FEWEST_GROUPS:
+    return grouped(counts, [result.group for result in results])
+
+
+def grouped(counts: np.ndarray, groups: Sequence[str | None]) -> tuple[np.ndarray, str]:
+    """`unit_counts` of counts (images, ...) and the group of each image."""
+    unit_of = [(group or "", -1 if group else place) for place, group in enumerate(groups)]
+    units = sorted(set(unit_of))
+    if len(units) < FEWEST_GROUPS or not any(groups):
         return counts, "images"
-    member = np.array([[name == group for name in names] for group in groups])
-    return member @ counts, "groups"
+    summed = np.zeros((len(units), *counts.shape[1:]), counts.dtype)
+    np.add.at(summed, [units.index(unit) for unit in unit_of], counts)
+    return summed, "groups"
 
 
 def draws(units: int, bootstrap: int, seed: int) -> np.ndarray:
