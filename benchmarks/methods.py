@@ -104,6 +104,7 @@ ONE_OF_EACH = tuple(name for name in FAMILIES if name != "icpr2012-A04")
 """Families with images of their own."""
 
 DENSE, TISSUE, RARE, SIZES = ("vgg_cells",), ("crchisto",), ("icpr2012-fold0",), ("dsb2018",)
+LARGE = ("bccd-WBC", "bccd-RBC")
 SLIDES = ("icpr2012", "icpr2012-A04", "mitos14_half")
 """Families with images of several slides, which are stained unlike."""
 
@@ -125,6 +126,8 @@ ABLATED = {
     "crchisto": "code",
     "icpr2012-fold0": "alone-look0",
     "dsb2018": "steps2500",
+    "bccd-WBC": "code",
+    "bccd-RBC": "code",
 }
 """Tasks on which single choices are measured, and the method that they change: on rare objects without a second look,
 which would hide what they do to the first, and without a heat map beside; on dense ones without crops over crops; on
@@ -234,6 +237,12 @@ METHODS = {
         beside=("heatmap-stains0-look0",),
     ),
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
+    "wide": Method(
+        "crops of 256 px, half as many a step, enlarged and shrunk by a quarter",
+        settings={"patch": 256, "batch": 4, "zoom": 1.25},
+        seeds=3,
+        ablates=LARGE,
+    ),
     "steps2500": Method("2,500 steps, views alike", settings=SHORT, seeds=3, families=SIZES),
     **{
         f"{name}-alike": Method(

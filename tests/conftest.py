@@ -10,7 +10,8 @@ ROOT = Path(__file__).parent.parent
 
 # numba looks at the file of a compiled function alone, not at those of the functions that it calls: a cache for each
 # state of the sources, so that no test runs code of yesterday.
-_sources = sorted((ROOT / "src" / "pointsense" / "recovery" / "compiled").glob("*.py"))
+_compiled = ("recovery/compiled/*.py", "inference/compiled_atoms.py")
+_sources = sorted(path for part in _compiled for path in (ROOT / "src" / "pointsense").glob(part))
 _digest = hashlib.sha256(b"".join(path.read_bytes() for path in _sources)).hexdigest()[:16]
 os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "numba" / _digest)
 

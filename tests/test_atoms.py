@@ -62,6 +62,17 @@ def test_compiled_atoms_slide_as_those_of_torch():
     assert torch.equal(mass, given[1])
 
 
+def test_compiled_atoms_take_the_steps_that_are_set_now(monkeypatch):
+    before, p, mass = random_case(CompiledAtoms, ProjectionCode(24, 12, 8, 12), 4, 20)
+    slid = before.slide(p, mass, 1.0, 1)
+    monkeypatch.setattr("pointsense.inference.compiled_atoms.MASS_STEP", 0.0)
+    monkeypatch.setattr("pointsense.inference.compiled_atoms.POSITION_STEP", 0.0)
+    still = before.slide(p, mass, 1.0, 1)
+    assert not torch.equal(slid[1], mass)
+    assert torch.equal(still[0], p)
+    assert torch.equal(still[1], mass)
+
+
 @pytest.mark.parametrize("side", [(60, 60), (72, 72), (60, 84)])
 def test_atoms_that_are_nowhere_are_in_no_window(side):
     fast, p, mass = random_case(CompiledAtoms, ProjectionCode(24, 12, 8, 12), 0, 6, side)

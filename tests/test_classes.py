@@ -23,6 +23,7 @@ from pointsense.inference.bundled import bundled_models, find_model
 from pointsense.inference.detector import Detector
 from pointsense.inference.explain import explain
 from pointsense.inference.scaling import resized, to_working
+from pointsense.inference.size import estimate_diameter
 from pointsense.learning.crops import Crops, Field
 from pointsense.learning.fit import train
 from pointsense.model.config import Config, override
@@ -281,6 +282,34 @@ def test_diameter_rescales_the_image(run):
     assert np.median(distance.min(axis=1)) < 1
     auto = detector.predict(large, diameter="auto")
     assert len(auto) >= 0.7 * len(own)
+
+
+def test_the_size_of_the_training_is_among_those_that_are_tried():
+    tried = []
+
+    def predict(region, diameter):
+        tried.append(diameter)
+        return Detections.of(np.array([[9.0, 9.0]]), np.array([1.0 if diameter == 18 else 0.5]))
+
+    for sides in ((20, 20), (20, 2000), (5000, 4000)):
+        assert estimate_diameter(predict, torch.zeros(1, *sides), known=18.0, radius=6.0) == 18
+        assert len(set(tried)) == len(tried) > 1
+        tried.clear()
+
+
+def test_the_diameter_is_looked_for_in_tiles_as_small_as_asked(run, monkeypatch, caplog):
+    detector, sizes = Detector.load(run, device="cpu"), []
+    detector.config = override(detector.config, {"diameter": 6.0})
+    own = type(detector).mass
+    monkeypatch.setattr(
+        type(detector), "mass", lambda self, x, cells: sizes.append(x.shape) or own(self, x, cells)
+    )
+    image = np.zeros((400, 400), np.uint16)
+    image[::20, ::20] = 100
+    detector.predict(image, diameter="auto", tile=64)
+    assert max(max(size[1:]) for size in sizes) <= 96 + 2 * (-(-detector.halo // 96) * 96)
+    assert len(sizes) > 9
+    assert sum("it will look dark" in record.message for record in caplog.records) == 1
 
 
 def test_wrong_diameters_are_refused(run):

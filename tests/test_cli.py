@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import logging
 import os
 import resource
 import shutil
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw
 import pointsense
 from conftest import TINY
 from pointsense.cli import main
+from pointsense.cli.words import log_to_stderr
 from pointsense.evaluation.challenges import CHALLENGES
 from pointsense.model.config import OF_THE_DATA, Config, read_config
 from pointsense.points import COLUMNS, Detections
@@ -1095,3 +1097,11 @@ def test_train_on_a_full_disk(full_disk, cells, tmp_path):
     assert code == 1
     assert f"error: cannot write {run / 'checkpoint.safetensors'}: File too large" in err
     assert set(content(tmp_path)) == {run / "history.csv"}
+
+
+def test_what_is_logged_again_and_again_is_said_once_a_command(capsys):
+    for _ in range(2):
+        log_to_stderr()
+        for name in ("a.png", "a.png", "b.png"):
+            logging.getLogger("pointsense.images").warning("%s is dark", name)
+    assert capsys.readouterr().err.splitlines() == ["warning: a.png is dark", "warning: b.png is dark"] * 2

@@ -293,6 +293,22 @@ def test_nothing_is_deleted_before_the_settings_are_known_to_be_right(data, tmp_
     assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "config.json"}
 
 
+def test_of_a_training_that_is_begun_anew_nothing_tells_of_the_one_before(data, tmp_path):
+    fitted(data, tmp_path)
+
+    def stops(progress):
+        assert not {p.name for p in tmp_path.iterdir()} & {
+            "README.md",
+            "curve.png",
+            "history.csv",
+            "metrics.json",
+        }
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(data, tmp_path, overwrite=True, report=stops)
+
+
 @pytest.mark.parametrize("changes", [{"weights": "a.safetensors"}, {"pretrained": True}])
 def test_weights_that_nothing_would_use_are_refused(data, tmp_path, changes):
     config = override(preset("pointsense"), changes)

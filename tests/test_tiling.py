@@ -24,14 +24,20 @@ def test_points_do_not_depend_on_the_tiles(detector, core, zoom):
     assert same >= 0.99 * max(len(whole), len(found))
 
 
-def test_every_pixel_has_one_owner():
-    owned = np.zeros((130, 95), int)
-    for tile in tiles(130, 95, core=40, halo=16, step=16, fill=16):
+@pytest.mark.parametrize(("height", "width", "count"), [(130, 95, 6), (80, 80, 1), (81, 80, 2), (200, 9, 4)])
+def test_every_pixel_has_one_owner(height, width, count):
+    owned, there = np.zeros((height, width), int), 0
+    for tile in tiles(height, width, core=40, halo=16, step=16, fill=16):
         top, left, bottom, right = tile.core
         owned[top:bottom, left:right] += 1
-        assert tile.box[0] <= top <= bottom <= tile.box[2]
+        there += 1
+        low, high, end = np.array(tile.box[:2]), np.array(tile.box[2:]), np.array([height, width])
         assert all(edge % 16 == 0 for edge in tile.box)
+        assert (high - low <= 48 + 2 * 16).all()
+        assert (low == np.maximum(np.array([top, left]) - 16, 0)).all()
+        assert ((high >= np.minimum(np.array([bottom, right]) + 16, end)) & (high < end + 16)).all()
     assert (owned == 1).all()
+    assert there == count
 
 
 def test_doubles_at_a_seam_go_and_pairs_within_a_tile_stay():

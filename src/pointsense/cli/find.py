@@ -248,7 +248,9 @@ def _write_page(page: Path, title: str, samples: Sequence[Any], parts: Sequence[
         first, detector = parts[0], source.detector
         most = max(first.candidates, key=lambda case: len(case.truth))
         image = read_image(paths[most.name])
-        size = detector.estimated_diameter(image) if source.diameter == "auto" else source.diameter
+        size = source.diameter
+        if size == "auto":
+            size = detector.estimated_diameter(detector.as_input(image), source.tile)
         k = source.known.index(first.name) if first.name in source.known else 0
         more = [code_section(detector, image, most.truth, most.name, k=k, zoom=detector.zoom_of(size))]
     write_mistakes(page, title, parts, lambda name: read_image(paths[name]), more)

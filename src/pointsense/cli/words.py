@@ -8,14 +8,23 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 
-def log_to_stderr() -> None:
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            say(f"{record.levelname.lower()}: {record.getMessage()}")
+class Words(logging.Handler):
+    """Says what is logged, each message once: a training looks at its images again and again."""
 
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = f"{record.levelname.lower()}: {record.getMessage()}"
+        if message not in self.said:
+            self.said.add(message)
+            say(message)
+
+
+def log_to_stderr() -> None:
     log = logging.getLogger("pointsense")
-    if not log.handlers:
-        log.addHandler(Handler(logging.WARNING))
+    log.handlers = [*(one for one in log.handlers if not isinstance(one, Words)), Words()]
 
 
 def listed(radii: Mapping[str, tuple[float, str]]) -> str:

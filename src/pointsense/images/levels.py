@@ -66,13 +66,19 @@ def common_levels(pixels: Array, at_points: Array) -> tuple[Array, Array]:
     low, high = np.percentile(pixels, PERCENTILES, axis=0)
     if len(at_points):
         high = _raised(low, high, np.percentile(at_points, BRIGHT, axis=0))
-    return low, np.where(high > low, high, low + 1)  # else of a constant channel
+    return low, np.maximum(np.where(high > low, high, low + 1), apart(low))  # else of a constant channel
+
+
+def apart(black: Array | float) -> Array:
+    """The least white that float32 tells apart from a black."""
+    return black + 2 * np.spacing(np.abs(np.float32(black))).astype(float)
 
 
 def own_levels(pixels: Array, every_second: npt.NDArray[np.float32]) -> tuple[float, float]:
     """Black and white of one image, by pixels (N, C) and by every second of its pixels (H / 2, W / 2, C)."""
     black, white = np.percentile(pixels, OWN_PERCENTILES)
-    return float(black), float(_raised(black, white, _brightest(every_second)))
+    white = _raised(black, white, _brightest(every_second))
+    return float(black), float(np.maximum(white, apart(black)))
 
 
 def _raised(black: Array, white: Array, bright: Array | float) -> Array:

@@ -29,6 +29,9 @@ PNG_COLOUR_WITH_SIXTEEN_BITS = (b"\x10\x02", b"\x10\x04", b"\x10\x06")  # bit de
 PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F")
 ALPHA = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
 
+HIGHEST = 1e33
+"""Of floats: brought to the range of whole numbers they are to stay below what float32 holds."""
+
 Array = npt.NDArray[Any]
 
 
@@ -232,8 +235,8 @@ def with_known_dtype(path: Path | str, array: Array) -> Array:
     if array.dtype.kind == "f":
         if bad := np.count_nonzero(~np.isfinite(array)):
             raise DataError(f"{what} holds {bad} NaN or infinite values; replace them and save it again")
-        if np.abs(array).max(initial=0) > np.finfo(np.float32).max:
-            raise DataError(f"{what} holds numbers beyond 3e38; rescale them and save it again")
+        if float(np.abs(array).max(initial=0)) > HIGHEST:
+            raise DataError(f"{what} holds numbers beyond {HIGHEST:g}; rescale them and save it again")
         return np.ascontiguousarray(array, dtype=np.float32)
     if array.dtype.kind not in "iu":
         raise DataError(f"{what} has {array.dtype} pixels; save it with 8 or 16 bits, or as float")

@@ -44,7 +44,8 @@ class CompiledAtoms(Atoms):
         each, _, gradient = self.correlate(p, mass)
         end = self.extent.numpy() - np.float32(0.501)
         parts = (part.numpy() for part in (p, mass, *last, each, gradient))
-        _move(*parts, self.stiffness, self.energy, cap, end)
+        # As arguments: a compiled function would keep those of the day that it was compiled on.
+        _move(*parts, self.stiffness, self.energy, cap, end, (MOMENTUM, MASS_STEP, POSITION_STEP, LIGHT))
 
     def _geometry(self, p: Tensor) -> tuple[Any, ...]:
         code = self.code
@@ -138,16 +139,17 @@ def _correlate(p, directions, lattice, window, hop, rows, left, each, each_along
 
 
 @allocating
-def _move(p, mass, velocity, growth, each, gradient, stiffness, energy, cap, end):
-    """`Atoms.move` where points must not lie beyond `end` (2,)."""
+def _move(p, mass, velocity, growth, each, gradient, stiffness, energy, cap, end, steps):
+    """`Atoms.move` where points must not lie beyond `end` (2,); `steps` are the constants of `atoms`."""
+    momentum, mass_step, position_step, light = steps
     for k in range(len(p)):
         total = 0.0
         for axis in range(each.shape[1]):
             total += each[k, axis]
-        curvature = stiffness * max(mass[k], LIGHT)
+        curvature = stiffness * max(mass[k], light)
         for side in range(2):
             step = min(max(gradient[k, side] / curvature, -1.0), 1.0)
-            velocity[k, side] = MOMENTUM * velocity[k, side] + POSITION_STEP * step
+            velocity[k, side] = momentum * velocity[k, side] + position_step * step
             p[k, side] = min(max(p[k, side] + velocity[k, side], -0.499), end[side])
-        growth[k] = MOMENTUM * growth[k] + MASS_STEP * total / energy
+        growth[k] = momentum * growth[k] + mass_step * total / energy
         mass[k] = min(max(mass[k] + growth[k], 0.0), cap)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
 from pointsense.inference.finite import require_finite
-from pointsense.inference.off_grid import local_maxima, read_codes, subcell
+from pointsense.inference.off_grid import Measure, local_maxima, read_codes, subcell
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config
 
@@ -85,6 +85,15 @@ def smoothed(mass: Tensor, blur: float) -> Tensor:
     return maps[0, 0]
 
 
+def measure_of(code: ProjectionCode, codes: Tensor, mass: Tensor | None, reading: Reading) -> Measure:
+    """What window codes (L * m, I, J) say, with the maxima of the mass map (H, W) as a warm start if it is given."""
+    start = None
+    if mass is not None and not reading.matched:
+        heights = smoothed(mass, min(reading.blur, 0.5))
+        start = subcell(heights, local_maxima(heights, FLOOR / 2))
+    return read_codes(code, codes, reading, start=start, floor=FLOOR)
+
+
 def decode_windows(
     code: ProjectionCode,
     codes: Tensor,
@@ -113,11 +122,7 @@ def decode_windows(
         votes = np.full(len(scores), config.axes if config.target == "code" else 1)
         return Found(to_pixels(positions, config.stride), scores, votes, np.zeros(len(scores)))
 
-    start = None
-    if decoder == "full" and mass is not None and not reading.matched:
-        heights = smoothed(mass, min(blur, 0.5))
-        start = subcell(heights, local_maxima(heights, FLOOR / 2))
-    measure = read_codes(code, codes, reading, start=start, floor=FLOOR)
+    measure = measure_of(code, codes, mass if decoder == "full" else None, reading)
     scores = measure.supported.cpu().numpy().astype(float)
     votes = (measure.axis_masses >= measure.masses[:, None] / 2).sum(1).cpu().numpy()
     # An axis sees one of the two coordinates: the mean square of its offsets is half of the distance's.

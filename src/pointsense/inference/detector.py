@@ -15,7 +15,6 @@ from torch import Tensor
 
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import UsageError
-from pointsense.images.reading import pixels_of
 from pointsense.inference.bundled import find_model
 from pointsense.inference.decode import DECODERS, Decoder, Found, decode_windows
 from pointsense.inference.device import autocast, full_precision, pick_device
@@ -106,24 +105,21 @@ class Detector(MassMapper):
             )
         return zoom
 
-    def estimated_diameter(self, image: npt.NDArray[Any], name: str = "the image") -> float:
-        """Typical diameter in px of the objects of an image (H, W[, C]), found by trying several; see `size`.
+    def estimated_diameter(self, image: Tensor, tile: int = 1024) -> float:
+        """Typical diameter in px of the objects of an image (C, H, W), as `as_input` gives it; see `size`.
 
         Raises
         ------
         UsageError
-            If that of the training is not known, or a path is given.
-        DataError
-            If the image does not keep the model's input contract.
+            If that of the training is not known.
         """
         return estimate_diameter(
-            lambda region, diameter: self.predict(region, diameter=diameter, name=name),
-            pixels_of(image, name),
+            lambda region, diameter: self.find(region, diameter=diameter, tile=tile),
+            image,
             known=self.known_diameter,
             radius=min(kind.radius for kind in self.classes),
         )
 
-    @torch.no_grad()
     def predict(
         self,
         image: npt.NDArray[Any],
@@ -165,14 +161,25 @@ class Detector(MassMapper):
             For a decoder that is unknown, or needs codes where the model has none, a tile below 64, a threshold of an
             unknown class, or a diameter to a model that does not know its own.
         """
+        levelled = self.as_input(image, name)
+        return self.find(levelled, threshold=threshold, diameter=diameter, tile=tile, decoder=decoder)
+
+    @torch.no_grad()
+    def find(
+        self,
+        image: Tensor,
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        diameter: float | Literal["auto"] | None = None,
+        tile: int = 1024,
+        decoder: Decoder = "full",
+    ) -> Detections:
+        """`predict` for an image (C, H, W) as `as_input` gives it."""
         self._check_decoder(decoder)
         if tile < 64:
             raise UsageError(f"tiles need a core of at least 64 px, found {tile}")
-        if diameter == "auto":
-            diameter = self.estimated_diameter(image, name)
-        zoom = self.zoom_of(diameter)
-        levelled = self.as_input(image, name)
-        prepared = rescaled(levelled, self.config.scale * zoom)
+        zoom = self.zoom_of(self.estimated_diameter(image, tile) if diameter == "auto" else diameter)
+        prepared = rescaled(image, self.config.scale * zoom)
         if isinstance(self.network, ProjectionNetwork):
             maps = self.maps(prepared, tile)
             found = [self.decode_maps(maps, k, decoder) for k in range(len(self.classes))]
@@ -180,8 +187,8 @@ class Detector(MassMapper):
             network, _ = self.running
             assert isinstance(network, PatchNetwork)
             found = [predict_patches(network, prepared, self.config, self.device)]
-        candidates = self.detections(found, np.shape(image)[:2], threshold, zoom)
-        return self.looked_at(levelled, candidates, threshold, zoom)
+        candidates = self.detections(found, image.shape[1:], threshold, zoom)
+        return self.looked_at(image, candidates, threshold, zoom)
 
     def _check_decoder(self, decoder: str) -> None:
         if decoder not in DECODERS:

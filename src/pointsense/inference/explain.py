@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from pointsense.inference.decode import to_cells, to_pixels
-from pointsense.inference.off_grid import read_codes
+from pointsense.inference.decode import measure_of, to_cells, to_pixels
 from pointsense.inference.scaling import factors, rescaled, to_image, to_working
 from pointsense.model.network import ProjectionNetwork
 from pointsense.points import Detections
@@ -67,9 +65,9 @@ def explain(
     origin = np.clip(centre - REGION / 2, 0, np.maximum(sides - REGION, 0)).astype(int)
     origin += -origin % detector.step
     region = prepared[:, origin[0] :, origin[1] :][:, :REGION, :REGION]
-    below, right = (-side % detector.step for side in region.shape[1:])
-    codes = detector.map(F.pad(region[None], (0, right, 0, below), mode="replicate")[0])[0][k]
-    measure = read_codes(code, codes, kind.reading)
+    mass = detector.maps(region, core=REGION)[0].mass[k]
+    codes = code.measure(mass[None, None])[0]
+    measure = measure_of(code, codes, mass, kind.reading)
     places = to_image(to_pixels(measure.positions.cpu().numpy().astype(float), config.stride) + origin, scale)
     seen = Detections.of(places, measure.supported.cpu().numpy(), kind.name)
     seen = detector.looked_at(levelled, seen, -math.inf, zoom)

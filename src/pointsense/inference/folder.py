@@ -152,8 +152,9 @@ def predict_files(
         try:
             image = read_image(job.image)
             name = str(job.image)
-            size = detector.estimated_diameter(image, name) if diameter == "auto" else diameter
-            detections = detector.predict(image, threshold=threshold, diameter=size, tile=tile, name=name)
+            levelled = detector.as_input(image, name)
+            size = detector.estimated_diameter(levelled, tile) if diameter == "auto" else diameter
+            detections = detector.find(levelled, threshold=threshold, diameter=size, tile=tile)
             detector.contract.warn_if_grey(image, name)
             if "csv" in formats:
                 # Of another magnification the pixel size is not known.

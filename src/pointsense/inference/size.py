@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from pointsense.points import Detections
 
-Predict = Callable[[npt.NDArray[Any], float], Detections]
-"""What is found in an image (H, W[, C]) whose objects are taken to have a diameter in px."""
+Predict = Callable[[Tensor, float], Detections]
+"""What is found in an image (C, H, W) whose objects are taken to have a diameter in px."""
 
 ZOOMS = tuple(2.0 ** (step / 2) for step in range(-5, 3))
 """Enlargements that are tried, from a sixth to twice."""
@@ -21,8 +20,8 @@ REGION, SMALLEST, LARGEST = 768, 32, 1536
 """px: side of the middle of an image that is looked at; of that part, enlarged, at least and at most."""
 
 
-def estimate_diameter(predict: Predict, image: npt.NDArray[Any], *, known: float, radius: float) -> float:
-    """Typical diameter in px of the objects of an image (H, W[, C]).
+def estimate_diameter(predict: Predict, image: Tensor, *, known: float, radius: float) -> float:
+    """Typical diameter in px of the objects of an image (C, H, W).
 
     Near the right size many objects are found, surely, and the same ones when the image is a little larger or
     smaller; when it is too small they merge, when it is too large they fall to pieces, and each size finds others.
@@ -35,16 +34,18 @@ def estimate_diameter(predict: Predict, image: npt.NDArray[Any], *, known: float
     Parameters
     ----------
     predict : Predict
-    image : array, (H, W) or (H, W, C)
+    image : Tensor, (C, H, W)
     known, radius : float
         Typical diameter of the training's objects, and the least match radius, in px of the training's images.
     """
-    top, left = (max(0, (side - REGION) // 2) for side in image.shape[:2])
-    region = image[top : top + REGION, left : left + REGION]
-    sides = np.array(region.shape[:2])
+    top, left = (max(0, (side - REGION) // 2) for side in image.shape[1:])
+    region = image[:, top : top + REGION, left : left + REGION]
+    sides = np.array(region.shape[1:])
     zooms = [
-        zoom for zoom in ZOOMS if (sides * zoom).min() >= SMALLEST and (sides * zoom).max() <= LARGEST
-    ] or [1.0]
+        zoom
+        for zoom in ZOOMS
+        if zoom == 1 or ((sides * zoom).min() >= SMALLEST and (sides * zoom).max() <= LARGEST)
+    ]
     found = [predict(region, known / zoom) for zoom in zooms]
     merits = []
     for k, (zoom, own) in enumerate(zip(zooms, found, strict=True)):

@@ -60,7 +60,7 @@ def tiles(height: int, width: int, *, core: int, halo: int, step: int, fill: int
     height, width : int
         Of the image.
     core : int
-        Side of a core, rounded up to a multiple of `step`.
+        Side of a core, rounded up to a multiple of `step`; longer at the image's borders, where it has no halo.
     halo : int
         Pixels needed around a core, rounded up likewise.
     step : int
@@ -70,12 +70,20 @@ def tiles(height: int, width: int, *, core: int, halo: int, step: int, fill: int
         Tiles end on multiples of this, beyond the image if need be.
     """
     core, halo = -(-core // step) * step, -(-halo // step) * step
-    end = [-(-length // fill) * fill for length in (height, width)]
-    for top in range(0, height, core):
-        for left in range(0, width, core):
-            bottom, right = min(top + core, height), min(left + core, width)
-            reach = (min(top + core + halo, end[0]), min(left + core + halo, end[1]))
-            yield Tile((top, left, bottom, right), (max(top - halo, 0), max(left - halo, 0), *reach))
+    for (top, bottom), (first_row, last_row) in _spans(height, core, halo, fill):
+        for (left, right), (first_column, last_column) in _spans(width, core, halo, fill):
+            yield Tile((top, left, bottom, right), (first_row, first_column, last_row, last_column))
+
+
+def _spans(length: int, core: int, halo: int, fill: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where cores begin and end in one direction, and what is read for them: never more than two halos and a core."""
+    at, end = 0, -(-length // fill) * fill
+    while at < length:
+        first = max(at - halo, 0)
+        last = min(first + core + 2 * halo, end)
+        stop = length if last == end else last - halo
+        yield (at, stop), (first, last)
+        at = stop
 
 
 def without_seam_doubles(
@@ -97,7 +105,8 @@ def receptive_radius(network: ProjectionNetwork, channels: int, step: int) -> in
     """How far, in px, a pixel can change the mass map.
 
     One pixel is made NaN, which spreads through convolutions, pooling and interpolation as far as information
-    does; the answer includes what lies between a cell and its pixels.
+    does; the answer includes what lies between a cell and its pixels. Pixels that lie otherwise to the network's
+    strides reach up to half a stride of the deepest features farther, with next to no weight.
 
     Raises
     ------

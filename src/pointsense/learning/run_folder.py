@@ -15,7 +15,7 @@ from torch import Tensor
 from pointsense.datasets import Dataset
 from pointsense.errors import UsageError
 from pointsense.inference.detector import Detector
-from pointsense.inference.storage import CONFIG
+from pointsense.inference.storage import CONFIG, WEIGHTS
 from pointsense.learning.card import model_card
 from pointsense.learning.checkpoint import LOOK, NAME, read_checkpoint
 from pointsense.model.config import with_defaults
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 FEATURES = "features.safetensors"
 """Of a frozen backbone; deleted at the end, as the checkpoint is."""
 
-METRICS, CURVE = "metrics.json", "curve.png"
+METRICS, HISTORY, CURVE, CARD = "metrics.json", "history.csv", "curve.png", "README.md"
 
 SHOWN = 3
 """Most settings of which a message tells the values."""
@@ -98,7 +98,7 @@ def _told(settings: dict[str, Any], name: str) -> str:
 
 def clear_run(out: Path) -> None:
     """Delete what tells of an earlier training in the folder, so that nobody takes its model for the new one's."""
-    for name in (NAME, LOOK, METRICS, FEATURES, CONFIG):
+    for name in (NAME, LOOK, METRICS, FEATURES, CONFIG, WEIGHTS, CARD, HISTORY, CURVE):
         (out / name).unlink(missing_ok=True)
 
 
@@ -129,7 +129,7 @@ def write_history(out: Path, rows: list[Row]) -> None:
     writer.writeheader()
     for row in rows:
         writer.writerow({k: "" if v is None else f"{v:.6g}" for k, v in row.items()})
-    write_text(out / "history.csv", text.getvalue())
+    write_text(out / HISTORY, text.getvalue())
 
 
 def finish_run(
@@ -143,7 +143,7 @@ def finish_run(
     curve = draw_history(*zip(*losses, strict=True), *zip(*checks, strict=True))
     with replacing(out / CURVE) as temporary:
         temporary.write_bytes(curve)
-    write_text(out / "README.md", model_card(detector, metrics, dataset))
+    write_text(out / CARD, model_card(detector, metrics, dataset))
     write_json(out / METRICS, metrics)
     for name in (NAME, LOOK, FEATURES):
         (out / name).unlink(missing_ok=True)

@@ -212,7 +212,10 @@ class Selection:
                 for sample, image in zip(self.samples, self.images, strict=True)
             ]
             return [self._choice(0, found, Reading())]
-        maps = [detector.maps(detector.prepare(image)) for image in self.images]
+        maps = [
+            detector.maps(detector.prepare(image, sample.name))
+            for sample, image in zip(self.samples, self.images, strict=True)
+        ]
         rounds = detector.config.target == "code" and decoder != "maxima"
         best = []
         for k in range(len(self.classes)):
