@@ -33,6 +33,7 @@ from pointsense.images import read_image
 from pointsense.inference.bundled import FOLDER
 from pointsense.inference.detector import Detector
 from pointsense.learning.fit import FRACTION, train
+from pointsense.learning.run_folder import LEARNED_FROM
 from pointsense.learning.selection import Selection, draw_selection
 from pointsense.model.config import override
 from pointsense.writing import write_json, write_text
@@ -234,6 +235,8 @@ def describe(name: str, data: Path, path: Path, training: dict[str, Any]) -> Non
         "versions": versions(),
         "hardware": hardware(str(detector.device)),
     }
+    learned = [sample.name for sample in load_dataset(data / bundle.folder).train]
+    write_json(folder / LEARNED_FROM, sorted(learned))
     write_text(folder / "README.md", card(name, bundle, detector, result))
     write_json(path, result)
     for kind, one in classes.items():

@@ -9,8 +9,9 @@ import pytest
 from pointsense.datasets import load_dataset
 from pointsense.evaluation import evaluate
 from pointsense.evaluation.predictions import cases_of, found_by_model
-from pointsense.inference.bundled import bundled_models
+from pointsense.inference.bundled import bundled_models, find_model
 from pointsense.inference.detector import Detector
+from pointsense.learning.run_folder import learned_from, warn_if_learned_from
 from test_cli import cli  # noqa: F401  a fixture
 
 
@@ -100,3 +101,14 @@ def test_they_find_what_they_were_made_for(model, folder, least):
     for kind in detector.classes:
         of_class = [sample for sample in dataset.only(kind.name).val if sample.name in names]
         assert evaluate(cases_of(of_class, found, kind.name), kind.radius).overall.f1 > least[kind.name]
+
+
+def test_bundled_models_know_the_images_that_they_learned_from(caplog):
+    for name, images in (("nuclei", 372), ("blood", 205)):
+        learned = learned_from(find_model(name))
+        assert len(learned) == images
+        warn_if_learned_from(name, [min(learned), "mine.png"])
+        assert (
+            f"1 of 2 images have names of images that the model was trained or chosen on ({min(learned)};"
+            in (caplog.records[-1].message)
+        )

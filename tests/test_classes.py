@@ -17,6 +17,7 @@ from pointsense.evaluation.predictions import (
     class_to_count,
     classes_of,
     found_by_model,
+    warn_if_without_class,
 )
 from pointsense.images import InputContract, read_image
 from pointsense.inference.bundled import bundled_models, find_model
@@ -221,6 +222,18 @@ def test_a_class_that_is_not_found_is_not_another(data):
     foreign = {name: replace(one, classes=np.array(["cell"] * len(one))) for name, one in alone.items()}
     assert class_to_count("dark", class_names_of(foreign), dataset) == ""
     assert class_to_count("dark", [], dataset) == "dark"
+
+
+def test_points_without_a_class_are_told_where_classes_are_scored(data, caplog):
+    dataset = load_dataset(data)
+    for names, told in (([""], False), (["bright", "dark"], True)):
+        found = {sample.name: Detections.of(sample.points) for sample in dataset.val}
+        warn_if_without_class(found, names, dataset, "theirs")
+        assert ("points of theirs have no class" in caplog.text) == told
+    caplog.clear()
+    named = {s.name: Detections.of(s.points, classes=["dark"] * len(s.points)) for s in dataset.val}
+    warn_if_without_class(named, ["bright", "dark"], dataset, "theirs")
+    assert not caplog.records
 
 
 def test_the_papers_heads_find_one_class():

@@ -786,6 +786,12 @@ def test_predict_arguments(one_error, run, tmp_path, monkeypatch, arguments, cod
 # --- model folders ---
 
 
+def edit(run, change):
+    stored = json.loads((run / "config.json").read_text())
+    change(stored)
+    write(run / "config.json", json.dumps(stored))
+
+
 def newer(run):
     value = json.loads((run / "config.json").read_text())
     value["format"] += 1
@@ -805,7 +811,30 @@ BAD_MODELS = {
     "empty weights": lambda run: write(run / "model.safetensors", ""),
     "truncated settings": lambda run: truncate(run / "config.json"),
     "newer": newer,
+    "threshold in words": lambda run: edit(run, lambda stored: stored["classes"][0].update(threshold="high")),
+    "no threshold": lambda run: edit(run, lambda stored: stored["classes"][0].update(threshold=None)),
+    "threshold that is none": lambda run: edit(
+        run, lambda stored: stored["classes"][0].update(threshold=float("nan"))
+    ),
+    "negative radius": lambda run: edit(run, lambda stored: stored["classes"][0].update(radius=-7.0)),
+    "blur in words": lambda run: edit(run, lambda stored: stored["classes"][0]["reading"].update(blur="a")),
+    "unknown key": lambda run: edit(run, lambda stored: stored["classes"][0].update(colour="red")),
+    "classes of one name": lambda run: edit(run, lambda stored: stored.update(classes=stored["classes"] * 2)),
+    "pixel size in words": lambda run: edit(run, lambda stored: stored.update(um_per_px="x")),
+    "no scale": lambda run: edit(run, lambda stored: stored["settings"].update(scale=0.0)),
 }
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"train_images": []}'])
+@pytest.mark.parametrize("verb", ["evaluate", "refit"])
+def test_damaged_metrics(one_error, cells, run, tmp_path, text, verb):
+    bad = shutil.copytree(run, tmp_path / "bad")
+    write(bad / "metrics.json", text)
+    out = ["--out", tmp_path / "out"] if verb == "refit" else []
+    code, said = one_error(verb, cells, "--model", bad, "--device", "cpu", *out)
+    assert code == 1
+    assert f"{bad / 'metrics.json'} " in said
+    assert "copy the run again" in said
 
 
 @pytest.mark.parametrize("kind", BAD_MODELS)
@@ -940,6 +969,19 @@ def test_a_challenge_needs_the_pixel_size(one_error, two_images):
     data, found = two_images
     code, said = one_error("evaluate", data, "--predictions", found, "--protocol", "midog")
     assert (code, "matches within 7.5 um, and the pixel size" in said) == (2, True)
+
+
+def test_points_without_a_class_are_told_where_one_class_is_scored(cli, two_images, tmp_path):
+    data, found = two_images
+    for name in ("a", "b"):
+        write(tmp_path / "plain" / f"{name}.csv", "y,x\n5,6\n20,20\n")
+    told = "4 points of those that are scored have no class"
+    for where, seen in (("plain", True), ("found", False)):
+        folder = tmp_path / "plain" if where == "plain" else found
+        _, _, said = cli("evaluate", data, "--predictions", folder, "--class", "A", "--radius", 3)
+        assert any(told in line for line in said) == seen
+    _, _, said = cli("evaluate", data, "--predictions", found, "--radius", 3, "--against", tmp_path / "plain")
+    assert any(f"4 points of {tmp_path / 'plain'} have no class" in line for line in said)
 
 
 def test_evaluate_against_another_detector(cli, one_error, two_images, tmp_path):

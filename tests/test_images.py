@@ -407,6 +407,12 @@ def test_an_image_on_another_scale_is_told(caplog, factor):
     assert "bring it to the scale of the training images" in caplog.text
 
 
+def test_twelve_bits_for_a_model_of_stretched_ones_are_told(caplog):
+    values = np.random.default_rng(0).integers(300, 3500, (60, 50, 1)).astype(np.uint16)
+    InputContract.from_images([values * np.uint16(16)], levels="fixed").apply(values, "it")
+    assert "it: most of it is darker or brighter than" in caplog.text
+
+
 def test_floats_for_a_model_of_whole_numbers():
     values = np.float32(RGB / 255)
     np.testing.assert_allclose(contract().apply(values), contract().apply(RGB), atol=1e-6)

@@ -309,6 +309,18 @@ def test_of_a_training_that_is_begun_anew_nothing_tells_of_the_one_before(data, 
         fitted(data, tmp_path, overwrite=True, report=stops)
 
 
+@pytest.mark.parametrize("radius", [0, -3.0, float("nan"), float("inf"), {"a": 3.0, "b": 0.0}])
+def test_a_radius_that_is_none_is_refused(data, tmp_path, radius):
+    with pytest.raises(UsageError, match=r"the radius is .*, expected a positive number of pixels"):
+        train(load_dataset(data), tmp_path / "out", preset("pointsense"), radius=radius)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_preset_is_no_setting():
+    with pytest.raises(UsageError, match="would change its name alone: give --preset mitoses"):
+        parse_settings(["steps=3", "preset=mitoses"])
+
+
 @pytest.mark.parametrize("changes", [{"weights": "a.safetensors"}, {"pretrained": True}])
 def test_weights_that_nothing_would_use_are_refused(data, tmp_path, changes):
     config = override(preset("pointsense"), changes)
@@ -392,7 +404,7 @@ def test_refit_takes_the_points_that_the_training_took(data, tmp_path):
         refit(tmp_path / "a", two.only("b"), tmp_path / "other", device="cpu")
 
 
-def test_refit_needs_a_training_that_chose(data, tmp_path):
+def test_refit_needs_a_training_that_chose(data, tmp_path, caplog):
     dataset, first = load_dataset(data), tmp_path / "first"
     with pytest.raises(UsageError, match="holds no finished training"):
         refit(first, dataset, tmp_path / "second", device="cpu")
@@ -401,6 +413,13 @@ def test_refit_needs_a_training_that_chose(data, tmp_path):
         refit(first, dataset, first, device="cpu", overwrite=True)
     assert (first / "model.safetensors").exists()
     fewer = replace(dataset, samples=tuple(s for s in dataset.samples if s.name != before["train_images"][0]))
+    new = [replace(s, split="train") for s in dataset.val[:1]]
+    more = replace(dataset, samples=tuple(s for s in dataset.samples if s.name != new[0].name) + tuple(new))
+    refit(first, more, tmp_path / "more", device="cpu")
+    assert (
+        f"1 train images of {dataset.root} are not among those of {first}, the first {new[0].name}"
+        in caplog.text
+    )
     with pytest.raises(DataError, match=rf"lacks 1 of \d+ images of .*first {before['train_images'][0]}"):
         refit(first, fewer, tmp_path / "second", device="cpu")
     assert not (tmp_path / "second").exists()

@@ -109,8 +109,21 @@ def test_constant_and_nan_images_are_shown():
     assert as_rgb(np.array([[np.nan, 1.0]])).max() == 255
 
 
+def test_circles_have_the_radius_of_their_class():
+    points, names = np.array([[30.0, 30.0], [30.0, 90.0]]), np.array(["small", "large"])
+    dark = np.zeros((600, 600), np.uint8)
+    picture = draw_overlay(
+        dark, points, classes=names, known=["small", "large"], radius={"small": 6, "large": 20}
+    )
+    bright = np.asarray(picture)[:60, :120].max(axis=2) > 100
+    widths = [np.flatnonzero(part.any(axis=0)).size for part in (bright[:, :60], bright[:, 60:])]
+    assert widths[0] == pytest.approx(13, abs=3)
+    assert widths[1] == pytest.approx(41, abs=3)
+
+
 def test_history_with_and_without_selection():
     with_f1 = png(draw_history([0, 10, 20], [9.0, 3.0, 1.0], [10, 20], [0.4, 0.8]))
+    assert (png(draw_history([0, 10, 20], [9.0, 3.0, 1.0], [10, 20], [0.4, 0.8], 10)) != with_f1).any()
     without = png(draw_history([0, 10, 20], [9.0, 3.0, 1.0]))
     assert with_f1.shape == without.shape
     assert (with_f1 != without).any()

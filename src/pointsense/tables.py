@@ -83,7 +83,12 @@ def read_table(path: Path | str, required: Sequence[str]) -> Table:
         raise DataError(f"{path} does not exist; expected a CSV file with the header '{header}'") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        where = f"{path}, line {reader.line_num}"
+        raise DataError(
+            f"{where}: {error}; close the quotation mark, or save the file again as CSV"
+        ) from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{path} is not CSV text in UTF-8 ({error}); save it again as CSV") from error
     if broken := [number for number, cells in lines if any("\n" in cell or "\r" in cell for cell in cells)]:
         raise DataError(

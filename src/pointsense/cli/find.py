@@ -198,6 +198,8 @@ def evaluate(
         source = FolderSource(predictions, samples, least, dataset)
     names = found_by.classes_of(dataset, source.known, class_names or [])
     radii = radii_of_classes(dataset, names, radius or [], source.radii)
+    if other is not None:
+        found_by.warn_if_without_class(other, names, dataset, str(against))
     told = {
         name: (px, _where_from(px, how, protocol, of_challenge, size)) for name, (px, how) in radii.items()
     }
@@ -259,10 +261,11 @@ def _write_page(page: Path, title: str, samples: Sequence[Any], parts: Sequence[
 def _overlay_of(detector: Any) -> Any:
     from pointsense.reporting.overlay import write_overlay
 
-    radius, names = min(kind.radius for kind in detector.classes), [kind.name for kind in detector.classes]
-    return lambda path, image, found, size: write_overlay(
-        path, image, found.points, found.classes, known=names, radius=radius * size
-    )
+    def draw(path: Path, image: Any, found: Any, size: float) -> None:
+        radii = {kind.name: kind.radius * size for kind in detector.classes}
+        write_overlay(path, image, found.points, found.classes, known=[*radii], radius=radii)
+
+    return draw
 
 
 def _thresholds(given: Sequence[str] | None) -> dict[str, float]:

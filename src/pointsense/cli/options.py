@@ -20,8 +20,8 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace what an earlier run of the same command wrote to DIR; predict also deletes its results of images "
-        "that are no longer there.",
+        help="Replace what lies in DIR under the names that the command writes, as an earlier run's results; predict "
+        "also deletes those of images that are no longer there.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")]

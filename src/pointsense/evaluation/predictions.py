@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from pointsense.datasets import Dataset, Sample, check_points_inside
 from pointsense.datasets.dataset import SPLITS
 from pointsense.errors import DataError, UsageError
@@ -158,6 +160,17 @@ def class_names_of(found: FoundByImage) -> list[str]:
     """The classes that occur among detections, sorted; without the empty one."""
     names = {str(name) for one in found.values() if one is not None for name in set(one.classes)}
     return sorted(names - {""})
+
+
+def warn_if_without_class(found: FoundByImage, names: Sequence[str], dataset: Dataset, what: str) -> None:
+    """Log where detections without a class are scored against `names`, each of which is one class of several."""
+    without = sum(int(np.sum(one.classes == "")) for one in found.values() if one is not None)
+    if without and any(names) and len(dataset.class_names) > 1:
+        log.warning(
+            "%d points of %s have no class: each counts against %s by itself, and as a false alarm where it lies on "
+            "another of the classes (%s); to score all as one kind take points without classes",
+            without, what, " and ".join(names), ", ".join(dataset.class_names),
+        )  # fmt: skip
 
 
 def class_to_count(name: str, known: Sequence[str], dataset: Dataset) -> str:

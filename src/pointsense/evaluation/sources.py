@@ -21,6 +21,7 @@ from pointsense.evaluation.predictions import (
     have_scores,
     samples_of,
     table_of,
+    warn_if_without_class,
 )
 from pointsense.evaluation.report import Part, evaluate
 from pointsense.inference.record import recorded_classes, recorded_images
@@ -160,6 +161,8 @@ def scored(
 ) -> list[Part]:
     """A report for each class of `radii` (px; "" for all points) on a split of a data set."""
     candidates = source.candidates(samples_of(dataset, split))
+    if not any(source.known):
+        warn_if_without_class(candidates, [*radii], dataset, "those that are scored")
     found, least = above(candidates, source.thresholds), source.thresholds
     parts = []
     for name, radius in radii.items():

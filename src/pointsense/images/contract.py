@@ -247,7 +247,8 @@ class InputContract(BaseModel):
             return
         values = self._converted(sampled(image, np.random.default_rng(0))[None])
         share = (values - np.array(self.low)) / np.subtract(self.high, self.low)
-        if np.mean((share < CLIP[0]) | (share > CLIP[1])) > MOST_BEYOND:
+        # Darker than black is next to none of the training's pixels.
+        if np.mean((share < 0) | (share > CLIP[1])) > MOST_BEYOND:
             log.warning(
                 "%s: most of it is darker or brighter than anything that the model tells apart (black %s, white %s of "
                 "%s): bring it to the scale of the training images",

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from pointsense.errors import DataError, UsageError
 from pointsense.images import InputContract
-from pointsense.model.classes import PointClass, Reading
+from pointsense.model.classes import PointClass, Positive
 from pointsense.model.config import Config, override
 from pointsense.model.network import Network, build_network
 from pointsense.model.second_look import SecondLook
@@ -22,6 +23,9 @@ FORMAT = 3
 """Version of the model folder; others are refused."""
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CLASSES = TypeAdapter(tuple[PointClass, ...])
+PIXEL = TypeAdapter(Positive | None, config=ConfigDict(allow_inf_nan=False))
+
 LOOK = "look."
 """What the names of the second look's tensors begin with."""
 
@@ -78,11 +82,21 @@ def read_model(folder: Path) -> Stored:
     try:
         config = override(Config(), stored["settings"])
         contract = InputContract.from_dict(stored["input"])
-        classes = tuple(
-            PointClass(**kind | {"reading": Reading(**kind["reading"])}) for kind in stored["classes"]
-        )
+        classes = CLASSES.validate_python(stored["classes"])
+        um_per_px = PIXEL.validate_python(stored.get("um_per_px"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(
+            f"{folder / CONFIG} is damaged: {where}: {first['msg']}, found {first['input']!r}"
+        ) from error
     except (UsageError, KeyError, TypeError) as error:
         raise DataError(f"{folder / CONFIG} is damaged: {error}") from error
+    names = [kind.name for kind in classes]
+    if len(set(names)) < len(names) or not (config.scale and config.stride and config.radius):
+        raise DataError(
+            f"{folder / CONFIG} is damaged: classes of one name, or no scale, stride or radius; copy the model again"
+        )
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -102,7 +116,7 @@ def read_model(folder: Path) -> Stored:
             f"{folder / WEIGHTS} does not fit {CONFIG} beside it ({str(error).splitlines()[-1].strip()}); "
             "copy both files of the model again"
         ) from error
-    return Stored(network, config, contract, classes, stored.get("um_per_px"), look)
+    return Stored(network, config, contract, classes, um_per_px, look)
 
 
 def _stored(folder: Path) -> dict[str, Any]:

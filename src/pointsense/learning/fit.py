@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def train(
     out = Path(out)
     samples = dataset.to_learn_from()[: max_train_images or None]
     radii = dict(radius) if isinstance(radius, Mapping) else {class_name: radius}
+    if wrong := [value for value in radii.values() if not 0 < value < math.inf]:
+        raise UsageError(f"the radius is {wrong[0]}, expected a positive number of pixels")
     classes = tuple(PointClass(name, value) for name, value in radii.items())
     config = fitted_to(config, float(np.median(list(radii.values()))))
     if config.backbone == "unet" and (config.weights or config.pretrained):
@@ -202,6 +205,12 @@ def _samples_of(
                 "give the data that it was trained on"
             )
         if digest_of([found[name] for name in wanted], names) == request["points"]:
+            if new := {sample.name for sample in form.train} - set(wanted):
+                log.warning(
+                    "%d train images of %s are not among those of %s, the first %s: nothing is learned from them; "
+                    "train a model on all of them first",
+                    len(new), dataset.root, run, min(new),
+                )  # fmt: skip
             return [found[name] for name in sorted(wanted)]
     raise DataError(
         f"the points of {dataset.root} are not those that {run} learned from; train on them instead"

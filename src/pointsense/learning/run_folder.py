@@ -13,7 +13,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from pointsense.datasets import Dataset
-from pointsense.errors import UsageError
+from pointsense.errors import DataError, UsageError
+from pointsense.inference.bundled import find_model
 from pointsense.inference.detector import Detector
 from pointsense.inference.storage import CONFIG, WEIGHTS
 from pointsense.learning.card import model_card
@@ -28,6 +29,9 @@ FEATURES = "features.safetensors"
 """Of a frozen backbone; deleted at the end, as the checkpoint is."""
 
 METRICS, HISTORY, CURVE, CARD = "metrics.json", "history.csv", "curve.png", "README.md"
+
+LEARNED_FROM = "learned_from.json"
+"""Of a model that comes with the package, without the rest of its run: names of the images that it learned from."""
 
 SHOWN = 3
 """Most settings of which a message tells the values."""
@@ -63,7 +67,7 @@ def open_run(
     if not finished and stored is None:
         log.warning("%s holds no checkpoint: the training starts at its first step", out)
         return None
-    asked = (read_metrics(out).get("request") if stored is None else stored[1]["request"]) or {}
+    asked = read_metrics(out)["request"] if stored is None else stored[1]["request"]
     asked = asked | {"settings": with_defaults(asked.get("settings", {}))}
     if asked != request:
         raise UsageError(
@@ -103,23 +107,44 @@ def clear_run(out: Path) -> None:
 
 
 def read_metrics(out: Path) -> dict[str, Any]:
-    """What `finish_run` wrote."""
-    return json.loads((out / METRICS).read_text(encoding="utf-8"))
+    """What `finish_run` wrote.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    try:
+        metrics = json.loads((out / METRICS).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{out / METRICS} cannot be read ({error}); copy the run again") from error
+    needed = ("train_images", "selection", "request", "seed")
+    if not isinstance(metrics, dict) or (lacking := [key for key in needed if key not in metrics]):
+        what = f"lacks {', '.join(lacking)}" if isinstance(metrics, dict) else "is no JSON object"
+        raise DataError(f"{out / METRICS} {what}; copy the run again, or train it with --overwrite")
+    return metrics
 
 
 def warn_if_learned_from(model: Path | str, names: Sequence[str]) -> None:
     """Log how many images have the names of those that a model was trained or chosen on: their scores would flatter."""
-    run = Path(model)
-    if not (run / METRICS).is_file():
-        return
-    metrics = read_metrics(run)
-    learned = {*metrics["train_images"], *metrics["selection"]["images"]}
+    run = find_model(model)
+    learned = learned_from(run)
     if seen := [name for name in names if name in learned]:
         log.warning(
             "%d of %d images have names of images that the model was trained or chosen on (%s%s; %s): if they are the "
             "same, the scores flatter",
-            len(seen), len(names), ", ".join(seen[:3]), ", ..." if seen[3:] else "", run / METRICS,
+            len(seen), len(names), ", ".join(seen[:3]), ", ..." if seen[3:] else "", run,
         )  # fmt: skip
+
+
+def learned_from(run: Path) -> set[str]:
+    """The names of the images that a model was trained or chosen on, as far as its folder tells."""
+    if (run / LEARNED_FROM).is_file():
+        return set(json.loads((run / LEARNED_FROM).read_text(encoding="utf-8")))
+    if not (run / METRICS).is_file():
+        return set()
+    metrics = read_metrics(run)
+    return {*metrics["train_images"], *metrics["selection"]["images"]}
 
 
 def write_history(out: Path, rows: list[Row]) -> None:
@@ -132,15 +157,24 @@ def write_history(out: Path, rows: list[Row]) -> None:
     write_text(out / HISTORY, text.getvalue())
 
 
+def _curve(rows: list[Row], name: str) -> tuple[list[float], list[float]]:
+    """The steps that have a value of that name, and the values."""
+    seen = [
+        (step, value)
+        for row in rows
+        if (step := row["step"]) is not None and (value := row[name]) is not None
+    ]
+    return [step for step, _ in seen], [value for _, value in seen]
+
+
 def finish_run(
     out: Path, detector: Detector, metrics: dict[str, Any], rows: list[Row], dataset: Dataset
 ) -> None:
     """Write the model, its card, the curve and the history; metrics.json last, as the sign that all is there."""
     detector.save(out)
     write_history(out, rows)
-    losses = [(row["step"], row["loss"]) for row in rows if row["loss"] is not None]
-    checks = [(row["step"], row["selection_f1"]) for row in rows if row["selection_f1"] is not None]
-    curve = draw_history(*zip(*losses, strict=True), *zip(*checks, strict=True))
+    losses, checks = (_curve(rows, name) for name in ("loss", "selection_f1"))
+    curve = draw_history(*losses, *checks, metrics["selection"].get("best_step"))
     with replacing(out / CURVE) as temporary:
         temporary.write_bytes(curve)
     write_text(out / CARD, model_card(detector, metrics, dataset))

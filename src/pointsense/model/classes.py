@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""What a model folder says of its classes holds nothing else, and no number that is none."""
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -21,8 +30,10 @@ class Reading:
         rounded, and no mass is capped.
     """
 
-    blur: float = 0.0
-    rounding: float = 0.5
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    blur: NotNegative = 0.0
+    rounding: NotNegative = 0.5
     matched: bool = False
 
 
@@ -41,7 +52,9 @@ class PointClass:
         Least score (chosen on the selection part).
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     name: str
-    radius: float
+    radius: Positive
     reading: Reading = Reading()
     threshold: float = 0.5

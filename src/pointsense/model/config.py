@@ -230,13 +230,17 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If a text has no `=`.
+        If a text has no `=`, or sets the preset.
     """
     changes = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--set expects key=value, found '{pair}'")
+        if key.strip() == "preset":
+            raise UsageError(
+                f"--set preset={value.strip()} would change its name alone: give --preset {value.strip()}"
+            )
         changes[key.strip()] = _as_value(value.strip())
     return changes
 

@@ -44,8 +44,9 @@ def draw_history(
     loss: Sequence[float],
     selection_steps: Sequence[float] = (),
     selection_f1: Sequence[float] = (),
+    kept: float | None = None,
 ) -> bytes:
-    """Draw the training loss (log scale) and, where given, the F1 on the selection images, by step."""
+    """Draw the training loss (log scale) and, where given, the F1 on the selection images, by step, and that kept."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(8.0, 3.2)
         left, *others = figure.subplots(1, 2 if len(selection_steps) else 1, squeeze=False)[0]
@@ -57,12 +58,10 @@ def draw_history(
         left.set(xlabel="step", title="Training loss")
         for right in others:
             right.plot(selection_steps, selection_f1, "o-", color=colours.HIT, markersize=4)
-            best = max(selection_f1)
-            right.set(
-                xlabel="step",
-                title=f"F1 at checks of the selection part (best {best:.3f})",
-                ylim=(0, 1.02),
-            )
+            if kept is not None:
+                right.axvline(kept, color="#888888", linestyle=":", label=f"kept: step {kept:g}")
+                right.legend(loc="best", fontsize=9)
+            right.set(xlabel="step", title="F1 of the selection part", ylim=(0, 1.02))
         return png_bytes(figure)
 
 

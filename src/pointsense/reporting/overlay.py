@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ def draw_overlay(
     *,
     classes: np.ndarray | None = None,
     known: Sequence[str] = (),
-    radius: float = 6.0,
+    radius: float | Mapping[str, float] = 6.0,
 ) -> Image.Image:
     """Draw points on an image, with a legend that counts them below it.
 
@@ -47,12 +47,13 @@ def draw_overlay(
         Class of each detection, told apart by colour where there is no `truth`.
     known : sequence of str
         All classes that there may be, so that each has the same colour in every picture.
-    radius : float
-        Radius of the marks in px of the image; the match radius is a good choice.
+    radius : float, or mapping of class name to float
+        Radius of the marks in px of the image; the match radius is a good choice. With `truth` one for all.
     """
     picture, scale = _enlarged(image)
     draw = ImageDraw.Draw(picture)
-    reach = max(radius * scale, 5.0)
+    by_class = radius if isinstance(radius, Mapping) else {}
+    reach = max((min(by_class.values()) if isinstance(radius, Mapping) else radius) * scale, 5.0)
     width = max(2, round(picture.width / 400))
     at_scale = _scaled(detections, scale)
     legend = []
@@ -62,7 +63,8 @@ def draw_overlay(
             names.tolist(), known or ([""] if not len(names) else ())
         ).items():
             for point in at_scale[names == name]:
-                _circle(draw, point, reach, colour, width)
+                own = max(by_class[name] * scale, 5.0) if name in by_class else reach
+                _circle(draw, point, own, colour, width)
             legend.append(
                 (
                     "circle",
@@ -105,9 +107,9 @@ def write_overlay(
     classes: np.ndarray | None = None,
     *,
     known: Sequence[str] = (),
-    radius: float = 6.0,
+    radius: float | Mapping[str, float] = 6.0,
 ) -> None:
-    """Write `image` with circles of `radius` px around the `detections` (K, 2), coloured by class, as a PNG file."""
+    """Write `image` with circles around the `detections` (K, 2), coloured by class, as a PNG; see `draw_overlay`."""
     picture = draw_overlay(image, detections, classes=classes, known=known, radius=radius)
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
