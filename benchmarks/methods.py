@@ -237,7 +237,7 @@ METHODS = {
         beside=("heatmap-stains0-look0",),
     ),
     "overlay0": Method("no crop over another", settings={"overlay": 0.0}, seeds=3, families=DENSE),
-    "wide": Method(
+    "wide-crops": Method(
         "crops of 256 px, half as many a step, enlarged and shrunk by a quarter",
         settings={"patch": 256, "batch": 4, "zoom": 1.25},
         seeds=3,

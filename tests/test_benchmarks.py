@@ -144,14 +144,19 @@ def test_smoke_trains_scores_and_goes_on_where_it_was(real_data, monkeypatch, tm
         again = json.loads((out / "synthetic-stains0-refit.json").read_text())
         assert (again["scores"], again["training"]) == (refit["scores"], refit["training"])
         relearn = ["--smoke", "--method", "stains0-refit", *arguments[3:]]
-        assert real_data.main([*arguments, "--overwrite"]) == 0
+        made = runs / "synthetic-stains0-refit.made.json"
+        for file, stored in ((made, json.loads(made.read_text())), (path, json.loads(path.read_text()))):
+            stored.get("training", stored)[
+                "first_seconds" if file == made else "seconds"
+            ] = -1.0  # another first one
+            file.write_text(json.dumps(stored))
         capsys.readouterr()
         assert real_data.main([*relearn, "--rescore"]) == 2
         assert "was learned again from another training than" in capsys.readouterr().err
         assert real_data.main(relearn) == 0
         assert "skipped" not in capsys.readouterr().out
         again = json.loads((out / "synthetic-stains0-refit.json").read_text())
-        assert again["training"]["first_seconds"] == json.loads(path.read_text())["training"]["seconds"]
+        assert again["training"]["first_seconds"] == written["training"]["seconds"]
         asked = runs / "synthetic-stains0.request.json"
         asked.rename(tmp_path / "kept")
         assert real_data.main([*arguments, "--rescore"]) == 2
@@ -278,12 +283,12 @@ def test_the_table_compares_with_ours_and_the_heat_map_on_the_same_images(
     images = {f"{k}.png": [5, 0, 0] for k in range(100)}
     ours, theirs = result() | {"images": images}, heatmap | {"images": images | {"0.png": [0, 5, 5]}}
     by_group = {"image_groups": {name: f"group {min(k, 4)}" for k, name in enumerate(images)}}
-    for groups, high in (({}, 0.04), (by_group, 1.0)):
+    for groups, high in (({}, 0.03), (by_group, 0.6)):
         folder = written(results, tmp_path / f"of{len(groups)}", ours | groups, theirs | groups)
         page = rendered(tables, results.read_results(folder))
         told = re.search(r"\| heat map, same network \|.*? -0\.010 \[(.*?), (.*?)\]", page)
         assert float(told[2]) == 0
-        assert -float(told[1]) == pytest.approx(high, abs=0.3 if groups else 0.02)
+        assert -float(told[1]) == pytest.approx(high, rel=0.5)
     heatmap["images"] = {"a.png": [10, 0, 0]}
     folder = written(results, tmp_path / "others", result(), heatmap)
     assert "[+" not in rendered(tables, results.read_results(folder))

@@ -91,6 +91,8 @@ def test_radii_of_classes(good):
     )
     assert second.startswith("dataset.json gives no match radius for B: --each-class needs it")
     assert check(good, radius=3.0)[1:] == []
+    (good / "dataset.json").write_text('{"radius_px": {"a": 4}}')
+    assert "the match radius is not known" in check(good)[1].message
 
 
 def test_all_errors_are_collected(good):

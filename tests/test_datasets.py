@@ -212,7 +212,7 @@ def test_another_split_file(folder, tmp_path):
         (
             "points.csv",
             'image,y,x,class\na.png,1,2,"p\nc.png,3,4,p\n',
-            r"not CSV text .*unexpected end of data",
+            r"points\.csv, line 3: unexpected end of data; close the quotation mark",
         ),
         ("points.csv", 'image,y,x,class\na.png,1,2,"p\nc.png,3,4,"\n', r"goes over several lines, to line 3"),
         ("dataset.json", "{", r"dataset\.json is not a JSON object"),

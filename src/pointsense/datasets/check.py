@@ -286,7 +286,7 @@ def _radii(dataset: Dataset, radius: float | None) -> Iterator[str]:
     if radius is not None or "" in known:
         return
     annotated = any(len(sample.points) for sample in dataset.train)
-    if annotated and not known and estimate_radius(dataset) is None:
+    if annotated and not known & occurring and estimate_radius(dataset) is None:
         yield (
             "the match radius is not known, and points are too few or too far apart to estimate it: train needs "
             "--radius PX, about an object's radius"
