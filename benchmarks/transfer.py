@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from command import in_one_sentence
 from decoders import PROTOCOL
@@ -67,10 +69,19 @@ def transferred(detector: Detector, samples: Sequence[Sample], radius: float, sc
         "threshold": own,
     }
     for name, cases in (("first", first), ("second", second)):
-        every = np.unique(np.concatenate([case.score_array() for case in cases]))
-        best = best_threshold(cases, radius, every, protocol=PROTOCOL, tolerance=0.0)
+        best = best_threshold(cases, radius, _decisive(cases, radius), protocol=PROTOCOL, tolerance=0.0)
         row[name] = {"average_precision": best.average_precision, "best_f1": best.f1}
     return row
+
+
+def _decisive(cases: Sequence[Case], radius: float) -> NDArray[np.float64]:
+    """The scores at which precision and F1 can be highest: of what is near an object; all else only takes from both."""
+    near = [
+        case.score_array()[(cdist(case.detections, case.truth) <= radius).any(axis=1)]
+        for case in cases
+        if case.detections is not None
+    ]
+    return np.unique(np.concatenate(near))
 
 
 def shown(name: str, rows: Sequence[dict[str, Any]]) -> str:
