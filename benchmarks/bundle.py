@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from cell import begin, made_of, progress_printer
+from cell import begin, made_of, predicting, progress_printer
 from command import in_one_sentence
 from decoders import PROTOCOL, brief
-from pointsense.datasets import load_dataset
+from pointsense.datasets import Dataset, load_dataset
 from pointsense.errors import UsageError
 from pointsense.evaluation import evaluate
 from pointsense.evaluation.predictions import cases_of, found_by_model
@@ -99,9 +99,8 @@ BUNDLES = {
 }
 
 
-def score(detector: Detector, folder: Path) -> tuple[dict[str, Any], float]:
+def score(detector: Detector, dataset: Dataset) -> tuple[dict[str, Any], float]:
     """Reports on `val` by class, and the median seconds of an image."""
-    dataset = load_dataset(folder)
     found, seconds = {}, []
     for sample in dataset.val:
         begin = time.perf_counter()
@@ -115,9 +114,9 @@ def score(detector: Detector, folder: Path) -> tuple[dict[str, Any], float]:
     return reports, float(np.median(seconds))
 
 
-def large_image_seconds(detector: Detector, folder: Path) -> float:
+def large_image_seconds(detector: Detector, dataset: Dataset) -> float:
     """Seconds for an image of `SIDE` x `SIDE` px, the first `val` image side by side; the better of two runs."""
-    first = read_image(load_dataset(folder).val[0].path)
+    first = read_image(dataset.val[0].path)
     image = np.broadcast_to(first, (*first.shape[:2], 3))
     tiled = np.tile(image, (-(-SIDE // image.shape[0]), -(-SIDE // image.shape[1]), 1))[:SIDE, :SIDE]
     seconds = []
@@ -206,8 +205,8 @@ def make(name: str, data: Path, runs: Path, minutes: float, seed: int, overwrite
 def choose_again(name: str, data: Path, training: dict[str, Any]) -> dict[str, Any]:
     """Choose views, readings and thresholds of a shipped model anew, on the selection part of its training."""
     bundle, folder = BUNDLES[name], FOLDER / name
-    dataset, detector = load_dataset(data / bundle.folder), Detector.load(folder)
-    detector.config = override(detector.config, views_of(configured(bundle.preset, bundle.settings, data)))
+    views = views_of(configured(bundle.preset, bundle.settings, data))
+    dataset, detector = load_dataset(data / bundle.folder), predicting(Detector.load(folder), views)
     names = [kind.name for kind in detector.classes]
     _, samples = draw_selection(dataset.train, FRACTION, training["seed"], dataset.val, names)
     images = [read_image(sample.path) for sample in samples]
@@ -220,23 +219,22 @@ def choose_again(name: str, data: Path, training: dict[str, Any]) -> dict[str, A
 def describe(name: str, data: Path, path: Path, training: dict[str, Any]) -> None:
     """Score a model as it is shipped; write its card and the JSON file `path`."""
     bundle, folder = BUNDLES[name], FOLDER / name
-    detector = Detector.load(folder)
-    classes, seconds = score(detector, data / bundle.folder)
+    detector, dataset = Detector.load(folder), load_dataset(data / bundle.folder)
+    classes, seconds = score(detector, dataset)
     result = {
         "bundled": name,
         "protocol": PROTOCOL,
         "classes": classes,
-        "val_images": len(load_dataset(data / bundle.folder).val),
+        "val_images": len(dataset.val),
         **training,
         "seconds_per_image": seconds,
-        "seconds_1000_px": large_image_seconds(detector, data / bundle.folder),
+        "seconds_1000_px": large_image_seconds(detector, dataset),
         "bytes": (folder / "model.safetensors").stat().st_size,
         "date": datetime.date.today().isoformat(),
         "versions": versions(),
         "hardware": hardware(str(detector.device)),
     }
-    learned = [sample.name for sample in load_dataset(data / bundle.folder).train]
-    write_json(folder / LEARNED_FROM, sorted(learned))
+    write_json(folder / LEARNED_FROM, sorted(sample.name for sample in dataset.train))
     write_text(folder / "README.md", card(name, bundle, detector, result))
     write_json(path, result)
     for kind, one in classes.items():

@@ -48,23 +48,24 @@ def draw_overlay(
     known : sequence of str
         All classes that there may be, so that each has the same colour in every picture.
     radius : float, or mapping of class name to float
-        Radius of the marks in px of the image; the match radius is a good choice. With `truth` one for all.
+        Radius of the marks in px of the image; the match radius is a good choice. With `truth` a number.
     """
     picture, scale = _enlarged(image)
     draw = ImageDraw.Draw(picture)
-    by_class = radius if isinstance(radius, Mapping) else {}
-    reach = max((min(by_class.values()) if isinstance(radius, Mapping) else radius) * scale, 5.0)
     width = max(2, round(picture.width / 400))
     at_scale = _scaled(detections, scale)
     legend = []
+
+    def reach_of(name: str = "") -> float:
+        return max((radius[name] if isinstance(radius, Mapping) else radius) * scale, 5.0)
+
     if truth is None or match is None:
         names = np.full(len(at_scale), "") if classes is None else np.asarray(classes)
         for name, colour in colours.of_classes(
             names.tolist(), known or ([""] if not len(names) else ())
         ).items():
             for point in at_scale[names == name]:
-                own = max(by_class[name] * scale, 5.0) if name in by_class else reach
-                _circle(draw, point, own, colour, width)
+                _circle(draw, point, reach_of(name), colour, width)
             legend.append(
                 (
                     "circle",
@@ -73,7 +74,7 @@ def draw_overlay(
                 )
             )
     else:
-        cells = _scaled(truth, scale)
+        cells, reach = _scaled(truth, scale), reach_of()
         hits = at_scale[match.pairs[:, 1]]
         alarms = at_scale[match.false_alarms]
         ignored = np.setdiff1d(
