@@ -185,6 +185,27 @@ def test_class_names_that_may_be_slips(tmp_path):
     )
 
 
+def test_look_alikes_of_another_spelling_are_told(tmp_path):
+    root = write_set(tmp_path, draw_points(8), header="image,y,x,class")
+    lines = (root / "points.csv").read_text().splitlines()
+    for name, told in (("Look_Alike", True), ("look-alike", False), ("mitosis", False)):
+        rows = [f"{line},{name}" if k % 2 else f"{line},cell" for k, line in enumerate(lines[1:])]
+        (root / "points.csv").write_text("\n".join([lines[0], *rows]) + "\n")
+        said = [one for one in warnings(check(root)) if "is a class of objects to find" in one]
+        assert (
+            said
+            == [f"{name} is a class of objects to find: write look-alike if it is what only looks like one"]
+            * told
+        )
+
+
+def test_a_split_of_no_image_is_an_error(good):
+    (good / "split.csv").write_text("image,split\n")
+    assert errors(check(good)) == ["no image is in any part: list them in split.csv, or delete it"]
+    (good / "split.csv").write_text("image,split\n0.png,test\n")  # to be evaluated on
+    assert errors(check(good)) == []
+
+
 def test_the_same_file_on_both_sides(good):
     (good / "images" / "5.png").write_bytes((good / "images" / "0.png").read_bytes())
     (good / "split.csv").write_text(

@@ -893,6 +893,23 @@ def test_evaluate_predictions(cli, two_images, tmp_path):
     assert evaluated(cli, tmp_path, *arguments, "--protocol", "greedy")[1]["protocol"] == "greedy"
 
 
+def test_a_threshold_below_what_was_kept_is_told(cli, two_images, tmp_path):
+    data, found = two_images
+    arguments = (data, "--predictions", found, "--radius", 3)
+    write(found / "predict.json", json.dumps({"thresholds": {"A": 0.4, "B": 0.05}, "images": []}))
+    [said] = evaluated(cli, tmp_path, *arguments, "--threshold", 0.1)[2]
+    assert "holds what scores at least 0.4 of A, the threshold is 0.1: nothing lower was kept" in said
+    assert evaluated(cli, tmp_path, *arguments, "--threshold", 0.5)[2] == []
+
+
+def test_a_table_of_two_images_is_refused(one_error, two_images):
+    data, found = two_images
+    draw(data / "images" / "a.tif")
+    write(data / "split.csv", "image,split\na.png,val\na.tif,val\nb.png,val\nc.png,val\n")
+    code, said = one_error("evaluate", data, "--predictions", found, "--radius", 3)
+    assert (code, "could be of a.png and of a.tif: rename one of the images" in said) == (1, True)
+
+
 def test_a_class_that_was_never_found_is_scored_where_the_record_names_it(cli, two_images, tmp_path):
     data, found = two_images
     write(found / "a.csv", "y,x,score,class\n5,7,0.9,A\n")

@@ -122,6 +122,48 @@ def test_files_of_nearly_the_right_name_are_told(folder, caplog):
     assert "folds.csv" not in caplog.text
 
 
+def test_folders_that_name_a_split_otherwise_are_told(side_by_side, caplog):
+    (side_by_side / "val").rename(side_by_side / "validation")
+    (side_by_side / "notes").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert not load_dataset(side_by_side).val
+    assert caplog.text.count("is not read: did you mean val?") == 1
+    assert "notes" not in caplog.text
+
+
+def test_images_of_one_stem_do_not_share_a_table(side_by_side):
+    draw(side_by_side / "train" / "a.png")
+    draw(side_by_side / "train" / "sub" / "a.png")
+    write(side_by_side / "train" / "sub" / "a.csv", "y,x\n1,2\n")
+    with pytest.raises(
+        DataError, match=r"a\.png shares a\.csv with another image: give each .* \(and 1 more"
+    ):
+        load_dataset(side_by_side)
+
+
+def test_what_macos_leaves_is_no_table(side_by_side):
+    write(side_by_side / "train" / "._a.csv", "\0")
+    write(side_by_side / "train" / "__MACOSX" / "a.csv", "\0")
+    draw(side_by_side / "train" / "__MACOSX" / "b.png")
+    assert len(load_dataset(side_by_side).samples) == 3
+
+
+def test_where_images_and_points_may_be(folder):
+    (folder / "points.csv").rename(folder / "Points.csv")
+    with pytest.raises(
+        DataError, match=r"points\.csv does not exist: there is 'Points\.csv', rename it to points\.csv"
+    ):
+        load_dataset(folder)
+    (folder / "Points.csv").rename(folder / "points.csv")
+    (folder / "images").rename(folder / "Images")
+    with pytest.raises(DataError, match=r"no image in .*: there is 'Images', rename it to images"):
+        load_dataset(folder)
+    (folder / "Images").rename(folder / "pictures")
+    draw(folder / "a.png")
+    with pytest.raises(DataError, match=r"no image in .*: 1 lie in .* itself, move them to images/"):
+        load_dataset(folder)
+
+
 def test_pictures_of_predictions_are_no_images(folder):
     names = [sample.name for sample in load_dataset(folder).samples]
     (folder / "images" / "found").mkdir()

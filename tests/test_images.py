@@ -79,6 +79,32 @@ def test_tiff_compressions(tmp_path, compression, array):
     assert_read(save(tmp_path / "a.tif", array, compression=compression), array)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_channels_on_pages_of_lzw_are_all_read(tmp_path, caplog, dtype):
+    """As ImageJ writes a composite; without imagecodecs the pages go through Pillow."""
+    channels = GENERATOR.integers(0, np.iinfo(dtype).max, (3, 20, 30)).astype(dtype)
+    first, *others = map(Image.fromarray, channels)
+    said = "ImageJ=1.54f\nimages=3\nchannels=3\nhyperstack=true\nmode=composite\n"
+    options = {"compression": "tiff_lzw", "tiffinfo": {270: said}}
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others, **options)
+    assert_read(tmp_path / "a.tif", np.moveaxis(channels, 0, -1))
+    assert "images of three channels (axis C) are taken for red, green and blue" in caplog.text
+    caplog.clear()
+    assert_read(save(tmp_path / "b.tif", RGB), RGB)
+    assert not caplog.text
+
+
+def test_big_endian_lzw(tmp_path, monkeypatch):
+    """Pillow decodes it to big-endian numbers, which are as many bits."""
+    tiff(tmp_path / "a.tif", DEEP.astype(">u2"), byteorder=">")
+
+    def missing(self, *args, **options):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", missing)
+    assert_read(tmp_path / "a.tif", DEEP)
+
+
 def test_sixteen_bits_stay(tmp_path):
     assert_read(save(tmp_path / "a.png", DEEP), DEEP)
     deep_rgb = RGB.astype(np.uint16) * 200 + 7
@@ -162,6 +188,8 @@ def test_pages_are_refused(tmp_path):
     both = np.stack([stack, stack])
     with pytest.raises(DataError, match="holds 6 pages"):
         read_image(tiff(tmp_path / "a.tif", both, imagej=True, metadata={"axes": "ZCYX"}))
+    with pytest.raises(DataError, match=r"holds 2 pages \(axes QYXS"):
+        read_image(tiff(tmp_path / "a.tif", np.stack([RGB, RGB]), photometric="rgb"))
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(GREY)
         writer.write(RGB, photometric="rgb")

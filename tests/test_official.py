@@ -264,6 +264,12 @@ def test_vgg_dots_are_rounded_down(tmp_path):
     assert points_of(reading) == {"001cell.png": {"": [[3.5, 10.5], [20.5, 5.5]]}}
     assert "half a pixel was added" in reading.notes[0]
     assert reading.dataset.radius_px == {"": 5.0}
+    dots[8:10, 8:10] = dots[15:17, 8:10] = 255
+    image(tmp_path / "001dots.png", pixels=dots)
+    with pytest.raises(
+        DataError, match="has 10 pixels with red, most of them side by side: expected one for each"
+    ):
+        read_official("vgg", tmp_path)
 
 
 # --- tools ---
@@ -370,6 +376,7 @@ def test_exports_come_back(name, write, smallest, tmp_path):
         ("voc", "a.xml", "<annotation>", "is not XML"),
         ("cvat", "a.xml", '<annotations><image name="a.png"><box xtl="1"/></image></annotations>', "'None' where"),
         ("cvat", "a.xml", "<annotations><image/></annotations>", "None where the name of an image"),
+        ("cvat", "a.xml", '<annotations><image name="/"/></annotations>', "'/' where the name of an image"),
         ("cvat", "a.xml", '<annotations><image name="a.png"><points points="12"/></image></annotations>', "'' where"),
         ("coco", "a.json", '{"images": [{"id": 1, "file_name": 7}], "annotations": []}', "7 where the name"),
         ("coco", "a.json", '{"images": [], "annotations": ["x"]}', "not in COCO's format"),
@@ -445,10 +452,66 @@ def test_labels_beside_their_images(tmp_path):
 
 
 def test_vocs_own_folders(tmp_path):
-    image(tmp_path / "JPEGImages" / "a.jpg")
     image(tmp_path / "SegmentationClass" / "a.png")
-    text(tmp_path / "Annotations" / "a.xml", "<annotation><filename>a.jpg</filename></annotation>")
-    assert list(points_of(read_official("voc", tmp_path))) == ["JPEGImages/a.jpg"]
+    for name in "ab":
+        image(tmp_path / "JPEGImages" / f"{name}.jpg")
+        text(
+            tmp_path / "Annotations" / f"{name}.xml",
+            f"<annotation><filename>{name}.jpg</filename></annotation>",
+        )
+    text(tmp_path / "ImageSets" / "Main" / "train.txt", "a\n")
+    text(tmp_path / "ImageSets" / "Main" / "val.txt", "b\n")
+    text(tmp_path / "ImageSets" / "Main" / "trainval.txt", "a\nb\n")
+    reading = read_official("voc", tmp_path)
+    assert list(points_of(reading)) == ["JPEGImages/a.jpg", "JPEGImages/b.jpg"]
+    assert [sample.split for sample in reading.dataset.samples] == ["train", "val"]
+    assert "1 of 3 images below" in reading.notes[-1]
+    assert "have no labels, first SegmentationClass/a.png: left out" in reading.notes[-1]
+
+
+def test_folders_name_the_split(tmp_path):
+    """As Roboflow exports; what macOS leaves in archives is passed over."""
+    for folder in ("train", "valid", "test"):
+        image(tmp_path / folder / f"{folder}.jpg")
+        text(
+            tmp_path / folder / f"{folder}.xml", f"<annotation><filename>{folder}.jpg</filename></annotation>"
+        )
+        coco(tmp_path / folder, "_annotations.coco.json", [f"{folder}.jpg"])
+        for hidden in (
+            f"._{folder}.xml",
+            f"._{folder}.csv",
+            "._a.json",
+            "__MACOSX/a.xml",
+            "__MACOSX/a.geojson",
+        ):
+            text(tmp_path / folder / hidden, "\0")
+    for name in ("voc", "coco"):
+        reading = read_official(name, tmp_path)
+        assert [(Path(s.name).stem, s.split) for s in reading.dataset.samples] == [
+            ("test", "test"),
+            ("train", "train"),
+            ("valid", "val"),
+        ]
+        assert not any("no labels" in note for note in reading.notes)
+
+
+def test_an_outline_around_another_is_no_cell(tmp_path):
+    image(tmp_path / "a.png")
+
+    def square(x, y, side):
+        corners = [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+        return {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [corners]},
+            "properties": {},
+        }
+
+    cells = [square(5, 5, 4), square(9, 5, 4), square(20, 8, 5)]
+    text(tmp_path / "a.geojson", json.dumps(cells))
+    assert len(read_official("qupath", tmp_path).dataset.samples[0].points) == 3
+    text(tmp_path / "a.geojson", json.dumps([*cells, square(3, 3, 12)]))
+    with pytest.raises(DataError, match="an outline with another one inside: it may be a region"):
+        read_official("qupath", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -544,8 +607,11 @@ def test_convert_from_the_command_line(cli, one_error, tupac, tmp_path_factory):
     assert (dataset.um_per_px, dataset.radius_px) == (0.25, {"mitosis": 30.0})
     assert all(os.path.islink(sample.path) for sample in dataset.samples)
     (out / "dataset.json").write_text("of before")
-    assert cli("convert", tupac, "--from", "tupac16", "-o", out, "--overwrite")[0] == 0
-    assert not (out / "split.csv").exists()
+    code, _, warned = cli("convert", tupac, "--from", "tupac16", "-o", out, "--overwrite")
+    assert code == 0
+    assert f"warning: {out / 'split.csv'} is not of this data set: set aside as split.csv.before" in warned
+    assert not (out / "split.csv").exists()  # of before
+    assert (out / "split.csv.before").read_text().startswith("image,split")
     assert not any(os.path.islink(sample.path) for sample in load_dataset(out).samples)
 
 
@@ -723,7 +789,11 @@ def test_a_conversion_that_stops_leaves_no_data_set(tmp_path):
         image(tmp_path / "data" / "images" / name)
     dataset, out = load_dataset(tmp_path / "data"), tmp_path / "out"
     write_dataset(dataset, out)
-    (tmp_path / "data" / "images" / "b.png").unlink()
+    (tmp_path / "data" / "images" / "b.png").rename(tmp_path / "away")
+    with pytest.raises(DataError, match=r"cannot read the image .*b\.png: it is not there"):
+        write_dataset(dataset, out, overwrite=True)
+    assert len(load_dataset(out).val) == 1  # as it was
+    (tmp_path / "data" / "images" / "b.png").mkdir()
     with pytest.raises(DataError):
         write_dataset(dataset, out, overwrite=True)
     with pytest.raises(DataError, match=r"points\.csv"):  # else the val images of before would now be train

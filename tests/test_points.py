@@ -109,9 +109,14 @@ def test_columns_are_found_by_name(tmp_path):
     assert_same(found, Detections.of([(3, 4)], scores=[0.5]))
 
 
+def test_the_line_of_excel_that_names_the_separator_is_passed_over(tmp_path):
+    assert_same(Detections.read_csv(write(tmp_path / "a.csv", "sep=,\ny,x\n3,4\n")), Detections.of([(3, 4)]))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("sep=;\ny;x\n1;2\n", "found 'sep=;'|separated by semicolons"),
         ("12,30.5\n13,31\n", r"no header line \(it starts with '12,30.5'\).*never guessed.*'y,x'"),
         ("", "is empty; expected at least the header line 'y,x'"),
         ("row,column\n1,2\n", "lacks the columns y, x: expected 'y,x' .* found 'row,column'"),
@@ -142,7 +147,7 @@ def test_unreadable_csv(tmp_path):
     with pytest.raises(DataError, match="cannot read"):
         Detections.read_csv(tmp_path)
     (tmp_path / "a.csv").write_bytes(b"y,x\n\xff\xfe,2\n")
-    with pytest.raises(DataError, match=r"is not CSV text in UTF-8 .*save it again as CSV"):
+    with pytest.raises(DataError, match=r"is not CSV text in UTF-8 .*save it again, in Excel as 'CSV UTF-8'"):
         Detections.read_csv(tmp_path / "a.csv")
 
 

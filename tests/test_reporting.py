@@ -94,14 +94,28 @@ def test_overlay_of_an_empty_match():
     assert (np.asarray(picture)[:600] == 128).all()
 
 
-@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4)])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4), (5, 7, 5)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_any_image_becomes_rgb(shape, dtype):
     ramp = np.linspace(0, 200, 35).reshape(5, 7, *(1,) * (len(shape) - 2))
     image = np.broadcast_to(ramp, shape).astype(dtype)
     shown = as_rgb(image)
     assert (shown.shape, shown.dtype) == ((5, 7, 3), np.uint8)
-    assert shown.max() == (200 if dtype == np.uint8 else 255)
+    assert shown.max() == (200 if dtype == np.uint8 and shape[2:] not in ((2,), (5,)) else 255)
+
+
+def test_what_is_in_an_image_is_seen():
+    """In spite of a hot pixel, in the dark, and in whatever channel it is."""
+    cells = np.zeros((60, 60), np.uint16)
+    cells[20:40, 20:40] = 900
+    hot = cells.copy()
+    hot[0, 0] = 65535
+    second = np.stack([np.zeros_like(cells), cells], axis=2)
+    fifth = np.stack([*np.zeros((4, 60, 60), np.uint16), cells], axis=2)
+    for image in (hot, (cells // 30).astype(np.uint8), second, fifth, fifth.astype(np.float32)):
+        assert as_rgb(image)[30, 30].tolist() == [255, 255, 255]
+        assert as_rgb(image)[5, 5].tolist() == [0, 0, 0]
+    assert as_rgb(np.full((9, 9, 3), 250, np.uint8)).max() == 250
 
 
 def test_constant_and_nan_images_are_shown():

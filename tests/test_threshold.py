@@ -167,6 +167,15 @@ def test_average_precision_of_a_known_ranking():
     assert choice.average_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
 
 
+def test_average_precision_of_thinned_thresholds_is_nearly_that_of_all():
+    generator = np.random.default_rng(4)
+    right, wrong = generator.beta(4, 2, 600), generator.beta(2, 4, 1200)
+    one = case(right.tolist(), wrong.tolist(), missed=60)
+    thinned, every = best_threshold([one], 5), best_threshold([one], 5, candidates=np.append(right, wrong))
+    assert len(thinned.curve) < len(every.curve) / 10
+    assert thinned.average_precision == pytest.approx(every.average_precision, abs=0.002)
+
+
 def test_nothing_detected_gives_zero():
     choice = best_threshold([Case("a", None, np.zeros((2, 2)), None)], 5)
     assert (choice.threshold, choice.f1, choice.curve) == (0, 0, ())

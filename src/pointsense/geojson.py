@@ -25,8 +25,8 @@ def feature_rows(path: Path, features: list[dict[str, Any]]) -> list[Row]:
     Raises
     ------
     DataError
-        If a feature has no single position, or an outline may be a region's; for what is not GeoJSON, whatever its
-        parts raise.
+        If a feature has no single position, or an outline may be a region's, as of an annotation around another; for
+        what is not GeoJSON, whatever its parts raise.
     """
     _check_outlines(path, features)
     return [row for feature in features for row in _rows_of(path, feature)]
@@ -52,6 +52,36 @@ def _check_outlines(path: Path, features: list[dict[str, Any]]) -> None:
             f"{path} holds outlines that may be regions ({', '.join(sorted(regions))}), beside "
             f"{', '.join(sorted(outlines - regions | others)) or 'nothing else'}; export the objects only"
         )
+    if regions and _one_around_another([feature["geometry"] for feature in features]):
+        raise DataError(
+            f"{path} holds an outline with another one inside: it may be a region; export the objects only, each once"
+        )
+
+
+def _one_around_another(outlines: list[dict[str, Any]]) -> bool:
+    """Whether the centre of one of the polygons lies inside of another."""
+    shapes = [[np.array(ring, float)[:, :2] for ring, *_ in _polygons(one)] for one in outlines]
+    centres = np.array([_centre(_polygons(one)) for one in outlines]).reshape(-1, 2)
+    for k, rings in enumerate(shapes):
+        for ring in rings:
+            near = ((centres >= ring.min(0)) & (centres <= ring.max(0))).all(1)
+            near[k] = False
+            if near.any() and _inside(ring, centres[near]).any():
+                return True
+    return False
+
+
+def _inside(ring: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Which points (K, 2) lie in a ring (N, 2): a ray from them crosses its sides an odd number of times."""
+    (x, y), (next_x, next_y) = ring.T, np.roll(ring, -1, axis=0).T
+    crossed = (y > points[:, 1:]) != (next_y > points[:, 1:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = x + (points[:, 1:] - y) / (next_y - y) * (next_x - x)
+    return (crossed & (points[:, :1] < at)).sum(1) % 2 == 1
+
+
+def _polygons(geometry: dict[str, Any]) -> list[list[list[list[float]]]]:
+    return geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
 
 
 def _rows_of(path: Path, feature: dict[str, Any]) -> list[Row]:
@@ -62,7 +92,7 @@ def _rows_of(path: Path, feature: dict[str, Any]) -> list[Row]:
             f"{path} holds a {kind}, expected points or outlines ({', '.join(OUTLINES)}); export the objects only"
         )
     if kind in OUTLINES:
-        kind, coordinates = "Point", _centre(coordinates if kind == "MultiPolygon" else [coordinates])
+        kind, coordinates = "Point", _centre(_polygons(geometry))
     properties = feature.get("properties") or {}
     name = _class_name(properties.get("classification") or "")
     found = properties.get("measurements") or {}

@@ -89,12 +89,16 @@ def read_table(path: Path | str, required: Sequence[str]) -> Table:
             f"{where}: {error}; close the quotation mark, or save the file again as CSV"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not CSV text in UTF-8 ({error}); save it again as CSV") from error
+        raise DataError(
+            f"{path} is not CSV text in UTF-8 ({error}); save it again, in Excel as 'CSV UTF-8'"
+        ) from error
     if broken := [number for number, cells in lines if any("\n" in cell or "\r" in cell for cell in cells)]:
         raise DataError(
             f"{path}: a field goes over several lines, to line {broken[0]}: close its quotation mark, or take it out"
         )
     lines = [(number, cells) for number, cells in lines if any(cells)]
+    if lines and lines[0][1] == ["sep=", ""]:  # Excel's, for commas
+        del lines[0]
     if not lines:
         raise DataError(f"{path} is empty; expected at least the header line '{header}'")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from pointsense.datasets.dataset import Dataset, Sample, check_points_inside, points_inside
+from pointsense.datasets.dataset import LOOK_ALIKE, Dataset, Sample, check_points_inside, points_inside
 from pointsense.datasets.division import check_both_parts
 from pointsense.datasets.load import read_dataset
 from pointsense.datasets.radius import estimate_radius, nearest_distances
@@ -98,9 +99,12 @@ def check(
             f"and {len(errors) - SHOWN} more errors like these; correct the first and check again"
         ]
 
-    if dataset.train and not reading.problems:  # which may be why points are missing
+    if not reading.problems:  # which may be why images or points are missing
         try:
-            check_both_parts(dataset.train, dataset.val)
+            if dataset.train:
+                check_both_parts(dataset.train, dataset.val)
+            elif not any(sample.split for sample in dataset.samples):
+                raise DataError("no image is in any part: list them in split.csv, or delete it")
         except DataError as error:
             errors.append(str(error))
 
@@ -235,6 +239,11 @@ def _classes(dataset: Dataset) -> Iterator[str]:
     for names in spellings.values():
         if len(names) > 1:
             yield f"{' and '.join(names)} are classes of their own: write them alike if they are the same"
+    if near := difflib.get_close_matches(LOOK_ALIKE, spellings, 1, cutoff=0.8):
+        yield (
+            f"{spellings[near[0]][0]} is a class of objects to find: write {LOOK_ALIKE} if it is what only looks like "
+            "one"
+        )
 
 
 def _twins(dataset: Dataset) -> Iterator[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
 
 from pointsense.datasets.dataset import LOOK_ALIKE, Dataset
 from pointsense.datasets.listing import find_images
-from pointsense.errors import UsageError
+from pointsense.errors import DataError, UsageError
 from pointsense.writing import claim_folder, replacing, write_json, write_table
+
+log = logging.getLogger(__name__)
 
 
 def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, overwrite: bool = False) -> None:
@@ -23,7 +26,8 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
     link : bool
         Whether images become symbolic links in place of copies.
     overwrite : bool
-        Replace files of the same names.
+        Replace files of the same names. A table of before that this data set has nothing for is set aside, as
+        `split.csv.before`, which is logged.
 
     Raises
     ------
@@ -41,24 +45,33 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
             f"{out} holds images that are not of this data set ({len(stale)}, first {stale[0]}) and would become "
             "empty ones of it; give another --out"
         )
-    for name in ("points.csv", "split.csv", "groups.csv", "dataset.json"):
-        (out / name).unlink(missing_ok=True)
+    if lost := [sample.path for sample in samples if not os.access(sample.path, os.R_OK)]:
+        raise DataError(f"cannot read the image {lost[0]}: it is not there, or its permissions forbid it")
+    divided = any(sample.split != "train" for sample in samples)
+    split = [(s.name, s.split) for s in samples if s.split and divided]
+    groups = [(s.name, s.group) for s in samples if dataset.has_groups]
+    scale = {
+        "um_per_px": dataset.um_per_px,
+        "radius_px": dataset.radius_px or None,
+        "smallest_radius_px": dataset.smallest_radius_px,
+    }
+    known = {key: value for key, value in scale.items() if value is not None}
+    for name, content in (("split.csv", split), ("groups.csv", groups), ("dataset.json", known)):
+        if not content and (out / name).exists():
+            os.replace(out / name, out / f"{name}.before")
+            log.warning("%s is not of this data set: set aside as %s.before", out / name, name)
+    (out / "points.csv").unlink(missing_ok=True)
     for sample in samples:
         with replacing(out / "images" / sample.name) as temporary:
             if link:
                 os.symlink(sample.path.resolve(), temporary)
             else:
                 shutil.copyfile(sample.path, temporary)
-    if any(sample.split != "train" for sample in samples):
-        write_table(out / "split.csv", ("image", "split"), [(s.name, s.split) for s in samples if s.split])
-    if dataset.has_groups:
-        write_table(out / "groups.csv", ("image", "group"), [(s.name, s.group) for s in samples])
-    scale = {
-        "um_per_px": dataset.um_per_px,
-        "radius_px": dataset.radius_px or None,
-        "smallest_radius_px": dataset.smallest_radius_px,
-    }
-    if known := {key: value for key, value in scale.items() if value is not None}:
+    if split:
+        write_table(out / "split.csv", ("image", "split"), split)
+    if groups:
+        write_table(out / "groups.csv", ("image", "group"), groups)
+    if known:
         write_json(out / "dataset.json", known)
     rows = [
         (s.name, f"{y:.3f}", f"{x:.3f}", name)

@@ -35,7 +35,11 @@ def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
     images = root / "images"
     names = find_images(images) if images.is_dir() else []
     if not names:
-        raise DataError(f"no image in {images}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+        raise DataError(
+            f"no image in {images}; expected files ending in {', '.join(IMAGE_SUFFIXES)}{_elsewhere(root, 'images')}"
+        )
+    if not (root / "points.csv").exists() and (near := _elsewhere(root, "points.csv")):
+        raise DataError(f"{root / 'points.csv'} does not exist{near}")
     table = read_table(root / "points.csv", ("image", "y", "x"))
 
     there = {one_form(name): images / name for name in names}
@@ -53,6 +57,15 @@ def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
         points, classes = read_points(rows[name], problems)
         samples.append(Sample(name, path, points, classes, group=name))
     return samples, problems
+
+
+def _elsewhere(root: Path, name: str) -> str:
+    """What may be meant in place of a file or folder `name` of `root` that is not as it should be."""
+    alike = sorted(one.name for one in root.iterdir() if one.name != name and one.name.lower() == name)
+    if alike:
+        return f": there is '{alike[0]}', rename it to {name}"
+    loose = [one for one in find_images(root) if "/" not in one] if name == "images" else []
+    return f": {len(loose)} lie in {root} itself, move them to images/" if loose else ""
 
 
 def image_name(row: Row) -> str:

@@ -36,6 +36,20 @@ def find_images(folder: Path) -> list[str]:
     )
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether systems do not show a file or folder, or macOS left it in an archive."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
+def find_tables(folder: Path, pattern: str) -> list[Path]:
+    """The files in `folder` and below whose names match, such as `*.csv`, sorted; no hidden ones."""
+    return sorted(
+        path
+        for path in folder.rglob(pattern)
+        if not any(map(is_hidden, (path, *path.relative_to(folder).parents)))
+    )
+
+
 def one_form(name: str) -> str:
     """A name with its marked letters in the one form of the two in which systems write them."""
     return unicodedata.normalize("NFC", name)
@@ -47,7 +61,7 @@ def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     if real in above or not folder.is_dir():
         return
     for path in folder.iterdir():
-        if path.name.startswith("."):
+        if is_hidden(path):
             continue
         if path.is_dir():
             yield from _files(path, (*above, real))

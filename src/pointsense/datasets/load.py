@@ -17,6 +17,7 @@ from pointsense.datasets import folder, spotiflow
 from pointsense.datasets.dataset import LOOK_ALIKE, SPLITS, Dataset, DatasetReading, Sample
 from pointsense.datasets.folder import image_name, unknown_images
 from pointsense.datasets.official import named, read_official
+from pointsense.datasets.official.source import split_of
 from pointsense.errors import DataError, UsageError
 from pointsense.tables import Row, Table, read_table
 
@@ -83,6 +84,8 @@ def read_dataset(
     )
     for name in sorted(entry.name for entry in root.iterdir() if entry.name not in BESIDE):
         near = difflib.get_close_matches(name, BESIDE, 1, cutoff=0.8)
+        if (root / "train").is_dir() and (root / name).is_dir() and name not in SPLITS:
+            near = [split] if (split := split_of(name)) else []
         if near and not (root / near[0]).exists():
             reading.notes.append(f"{root / name} is not read: did you mean {near[0]}?")
     if split_file is not None or val_fold is not None or (root / "split.csv").exists():

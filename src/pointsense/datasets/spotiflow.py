@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from pointsense.datasets.dataset import SPLITS, Sample
 from pointsense.datasets.folder import read_points
-from pointsense.datasets.listing import find_images
+from pointsense.datasets.listing import find_images, find_tables
 from pointsense.errors import DataError
 from pointsense.images import IMAGE_SUFFIXES
 from pointsense.tables import read_table
@@ -37,9 +38,15 @@ def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
         names = find_images(folder) if folder.is_dir() else []
         if split == "train" and not names:
             raise DataError(f"no image in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+        sharing = Counter(Path(name).with_suffix("") for name in names)
         for relative in names:
             path = folder / relative
             name = f"{split}/{relative}"
+            if sharing[Path(relative).with_suffix("")] > 1:
+                problems.append(
+                    f"{path} shares {path.stem}.csv with another image: give each a name of its own"
+                )
+                continue
             if not path.with_suffix(".csv").exists():
                 problems.append(
                     f"{path} has no {path.stem}.csv beside it; write one, of the header 'y,x' alone if the "
@@ -56,7 +63,7 @@ def read_samples(root: Path) -> tuple[list[Sample], list[str]]:
         with_image = {(folder / name).with_suffix(".csv") for name in names}
         problems += [
             f"{table} has no image beside it; add the image or delete the table"
-            for table in sorted(folder.rglob("*.csv"))
+            for table in find_tables(folder, "*.csv")
             if table not in with_image
         ]
     return samples, problems

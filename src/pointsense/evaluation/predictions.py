@@ -124,7 +124,7 @@ def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> FoundByIma
     Raises
     ------
     DataError
-        If the folder holds no CSV for any of the samples, or one of them cannot be read.
+        If the folder holds no CSV for any of the samples, one that two of them share, or one that cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -132,9 +132,14 @@ def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> FoundByIma
             f"{folder} is not a folder; expected the one that pointsense predict wrote its CSVs to"
         )
     found: FoundByImage = {}
+    owners: dict[Path, str] = {}
     for sample in samples:
         path = table_of(sample, folder)
         found[sample.name] = None if path is None else Detections.read_csv(path)
+        if path is not None and (other := owners.setdefault(path, sample.name)) != sample.name:
+            raise DataError(
+                f"{path} could be of {other} and of {sample.name}: rename one of the images, and predict them again"
+            )
     missing = [name for name, detections in found.items() if detections is None]
     if len(missing) == len(samples):
         expected = Path(missing[0]).with_suffix("").as_posix() + ".csv"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +25,13 @@ from pointsense.evaluation.predictions import (
     warn_if_without_class,
 )
 from pointsense.evaluation.report import Part, evaluate
-from pointsense.inference.record import recorded_classes, recorded_images
+from pointsense.inference.record import recorded_classes, recorded_images, recorded_thresholds
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
+
+
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -134,6 +138,14 @@ class FolderSource:
             raise UsageError(
                 f"--threshold names the class '{strange[0]}', but the classes here are: {classes}"
             )
+
+        for name, kept in recorded_thresholds(folder).items():
+            if (asked := thresholds.get(name, thresholds.get("", kept))) < kept:
+                log.warning(
+                    "%s holds what scores at least %.4g%s, the threshold is %.4g: nothing lower was kept; predict "
+                    "again with --threshold %.4g",
+                    folder, kept, f" of {name}" * bool(name), asked, asked,
+                )  # fmt: skip
 
     def candidates(self, samples: Sequence[Sample]) -> FoundByImage:
         return {sample.name: self.found[sample.name] for sample in samples}

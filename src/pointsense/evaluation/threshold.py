@@ -48,7 +48,8 @@ class ThresholdChoice:
     threshold, precision, recall, f1 : float
         The threshold and the pooled scores at it, on the cases it was chosen on.
     average_precision : float
-        Area under the precision-recall curve, precision made non-increasing in recall.
+        Area under the precision-recall curve, precision made non-increasing in recall; between two candidates that are
+        no neighbouring scores it is taken to fall evenly.
     curve : tuple of CurvePoint
         Every candidate, by rising threshold.
     """
@@ -142,7 +143,12 @@ def best_threshold(
             break
         chosen = point
     return ThresholdChoice(
-        chosen.threshold, chosen.precision, chosen.recall, chosen.f1, _average_precision(curve), curve
+        chosen.threshold,
+        chosen.precision,
+        chosen.recall,
+        chosen.f1,
+        _average_precision(curve, pooled),
+        curve,
     )
 
 
@@ -198,9 +204,14 @@ def _widest_plateau(curve: tuple[CurvePoint, ...], scores: np.ndarray, least: fl
     return max(runs, key=lambda run: run[1] - run[0])
 
 
-def _average_precision(curve: tuple[CurvePoint, ...]) -> float:
+def _average_precision(curve: tuple[CurvePoint, ...], scores: np.ndarray) -> float:
+    """Return the area under a curve, whose thresholds are some of the sorted distinct `scores`."""
     strict_first = curve[::-1]
     recall = np.array([0.0] + [point.recall for point in strict_first])
     precision = np.array([point.precision for point in strict_first])
     ceiling = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.maximum(np.diff(recall), 0.0) * ceiling))
+    ranks = np.searchsorted(scores, [point.threshold for point in strict_first])
+    skipped = np.diff(ranks, prepend=len(scores)) < -1  # scores between a candidate and the stricter one
+    before = np.concatenate([ceiling[:1], ceiling[:-1]])
+    heights = np.where(skipped, (before + ceiling) / 2, ceiling)
+    return float(np.sum(np.maximum(np.diff(recall), 0.0) * heights))

@@ -131,14 +131,19 @@ def _read_tiff(path: Path) -> Array:
             pair for pair in zip(series.axes, series.shape, strict=True) if pair[1] > 1 or pair[0] in "YX"
         ]
         order = _row_column_channel(path, axes)
+        if ("C", 3) in axes and page.photometric != PHOTOMETRIC.RGB:
+            log.warning(  # without its name, so that a folder of such images is told of once
+                "images of three channels (axis C) are taken for red, green and blue; to find objects in one channel "
+                "of fluorescence alone, save it as an image of its own"
+            )
         if page.photometric == PHOTOMETRIC.YCBCR:
-            return _read_tiff_with_pillow(path, page)
+            return _read_tiff_with_pillow(path, series)
         try:
             array = np.asarray(series.asarray())
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            return _read_tiff_with_pillow(path, page)
+            return _read_tiff_with_pillow(path, series)
         _warn_if_turned(path, _orientation(page))
         palette = page.colormap if page.photometric == PHOTOMETRIC.PALETTE else None
     array = array.reshape([size for _, size in axes]).transpose(order)
@@ -163,7 +168,7 @@ def _row_column_channel(path: Path, axes: list[tuple[str, int]]) -> tuple[int, .
         if sorted(names) == sorted(wanted):
             return tuple(names.index(name) for name in wanted)
     shape = tuple(size for _, size in axes)
-    planes = math.prod(size for name, size in axes if name not in "YX")
+    planes = math.prod(size for name, size in axes if name not in "YXS")
     raise _too_many_planes(path, f"{planes} pages (axes {names}, shape {shape})")
 
 
@@ -176,16 +181,21 @@ def _assert_complete(path: Path, tiff: tifffile.TiffFile) -> None:
             raise DataError(f"the image {path} is truncated ({size} bytes); copy it again")
 
 
-def _read_tiff_with_pillow(path: Path, page: Any) -> Array:
+def _read_tiff_with_pillow(path: Path, series: Any) -> Array:
     """What tifffile decodes only with imagecodecs (LZW, JPEG): by Pillow where it keeps all bits."""
+    page = series.keyframe
     if _orientation(page) != 1:  # Pillow turns a TIFF by itself
         raise DataError(
             f"{path} has a tag that asks viewers to turn it, and is compressed with {page.compression.name}; save it "
             "turned, or uncompressed or with deflate, or install imagecodecs"
         )
+    channels = []
     with Image.open(path, formats=("TIFF",)) as image:
-        array = _from_pillow(path, image)
-    if array.dtype != page.dtype:
+        for one in series.pages:
+            image.seek(one.index)
+            channels.append(_from_pillow(path, image))
+    array = np.concatenate(channels, axis=2)
+    if array.dtype.newbyteorder("=") != page.dtype.newbyteorder("="):
         raise DataError(
             f"{path} is compressed with {page.compression.name} at {page.dtype}; "
             "save it uncompressed or with deflate, or install imagecodecs"

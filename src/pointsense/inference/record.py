@@ -34,7 +34,7 @@ class Record:
 
     def __init__(self, out: Path | str, detector: Detector, model: Path | str, settings: dict[str, Any]):
         self.out, self.detector = Path(out), detector
-        self.earlier = _read(self.out / RECORD)
+        self.earlier = _recorded_files(self.out)
         self.names = [kind.name for kind in detector.classes]
         self.about = {"model": str(model), **settings}
         self.rows: list[dict[str, Any]] = []
@@ -108,25 +108,38 @@ class Record:
         )
 
 
-def _read(path: Path) -> dict[str, list[str]]:
-    """The files that an earlier prediction says it wrote, by the path of their image; none where it says nothing."""
+def _recorded(folder: Path | str) -> dict[str, Any]:
+    """What a prediction recorded in the folder of its results; nothing where it has no record."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["images"]
-        return {str(row["path"]): list(map(str, row["files"])) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
+        value = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _recorded_files(folder: Path | str) -> dict[str, list[str]]:
+    """The files that a prediction says it wrote, by the path of their image; none where it says nothing."""
+    try:
+        return {str(row["path"]): list(map(str, row["files"])) for row in _recorded(folder)["images"]}
+    except (KeyError, TypeError):
+        return {}
+
+
+def recorded_thresholds(folder: Path | str) -> dict[str, float]:
+    """The least scores by class that a prediction kept, by its record; none where it has none."""
+    found = _recorded(folder).get("thresholds")
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def recorded_images(folder: Path | str) -> dict[str, str]:
     """The image that each file of a prediction was made of, by its record in the folder of its results."""
-    return {file: image for image, files in _read(Path(folder) / RECORD).items() for file in files}
+    return {file: image for image, files in _recorded_files(folder).items() for file in files}
 
 
 def recorded_classes(folder: Path | str) -> list[str]:
     """The classes that a prediction could find, by its record in the folder of its results; none where it has none."""
     try:
-        images = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))["images"]
-        names = {name for image in images for name in image["points"] or {}}
-    except (OSError, ValueError, KeyError, TypeError):
+        names = {name for image in _recorded(folder)["images"] for name in image["points"] or {}}
+    except (KeyError, TypeError):
         return []
     return sorted(names - {""})

@@ -16,6 +16,12 @@ SMALLEST_SIDE = 576  # px; smaller images are enlarged, so that the marks do not
 LARGEST_SIDE = 2400  # px; no image is enlarged beyond it
 LEGEND_TEXT = 16  # px
 
+SHOWN = (0.1, 99.8)
+"""Percentiles that become black and white where an image is stretched."""
+
+DARK = 96
+"""Of 8 bits: an image whose upper percentile of these is lower is too dark to see anything on."""
+
 
 def draw_overlay(
     image: np.ndarray,
@@ -36,7 +42,7 @@ def draw_overlay(
     Parameters
     ----------
     image : (h, w) or (h, w, channels) array
-        uint8, or any other numbers, which are stretched from their least to their greatest value.
+        As `as_rgb` shows it.
     detections : (K, 2) float array
         Detected points (y, x), px.
     truth : (N, 2) float array, optional
@@ -117,15 +123,25 @@ def write_overlay(
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """Return the image as (h, w, 3) uint8: grey repeated, alpha left out, other than uint8 stretched."""
+    """Return the image (h, w) or (h, w, channels) as (h, w, 3) uint8, so that one sees what is in it.
+
+    Grey is repeated, a fourth channel left out as alpha; of two channels, or more than four, the brightest at each
+    pixel is shown. Numbers other than uint8, dark images, and channels that become one are stretched between their
+    `SHOWN` percentiles.
+    """
     image = np.asarray(image)
     if image.ndim == 2:
         image = image[..., None]
-    image = image[..., :1] if image.shape[2] < 3 else image[..., :3]
-    if image.dtype != np.uint8:
+    merged = image.shape[2] not in (1, 3, 4)
+    image = image[..., :3] if image.shape[2] == 4 else image
+    if merged or image.dtype != np.uint8 or np.percentile(image, SHOWN[1]) < DARK:
         values = np.nan_to_num(image.astype(np.float64))
-        low, high = values.min(), values.max()
-        image = np.round(255 * (values - low) / (high - low if high > low else 1.0)).astype(np.uint8)
+        low, high = np.percentile(values, SHOWN, axis=(0, 1) if merged else None)
+        flat = high <= low  # but for few pixels
+        low, high = np.where(flat, values.min(), low), np.where(flat, values.max(), high)
+        shown = np.clip((values - low) / np.where(high > low, high - low, 1.0), 0, 1)
+        image = np.round(255 * shown).astype(np.uint8)
+    image = image.max(axis=2, keepdims=True) if merged else image
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 

@@ -58,7 +58,14 @@ def read_vgg(source: Source) -> list[Record]:
     """`001cell.png` with `001dots.png`, red dots: half a pixel is added, for the dots are floored centres."""
     records = []
     for path in sorted(source.root.glob("*dots.png")):
-        points = np.argwhere(read_image(path)[:, :, 0] > 0).astype(np.float64) + 0.5
+        marked = read_image(path)[:, :, 0] > 0
+        beside = (marked[1:] & marked[:-1]).sum() + (marked[:, 1:] & marked[:, :-1]).sum()
+        if 2 * beside > marked.sum():
+            raise DataError(
+                f"{path} has {marked.sum()} pixels with red, most of them side by side: expected one for each cell, on "
+                "black; shrink each dot to one pixel"
+            )
+        points = np.argwhere(marked).astype(np.float64) + 0.5
         records.append(Record(path.stem.removesuffix("dots") + "cell", points, ("",) * len(points)))
     if records:
         source.notes.append("half a pixel was added to the dots' y and x: they are centres rounded down")

@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from pointsense.datasets.dataset import SPLITS
 from pointsense.datasets.folder import read_points
+from pointsense.datasets.listing import find_tables
 from pointsense.datasets.official.source import Record, Source, read_json, split_of
 from pointsense.errors import DataError
 from pointsense.points import CORNER, Detections
@@ -28,9 +30,9 @@ def _record(source: Source, file: Path, name: Any, labelled: Labelled, split: st
     DataError
         If it names none.
     """
-    if not isinstance(name, str) or not name.strip():
+    image = Path(name.strip().replace("\\", "/")) if isinstance(name, str) else Path()
+    if not image.name:
         raise DataError(f"{file} has {name!r} where the name of an image should be; export it again")
-    image = Path(name.replace("\\", "/"))
     folder = file.parent.relative_to(source.root).as_posix()
     return Record(
         image.with_suffix("").as_posix(),
@@ -46,16 +48,17 @@ def _record(source: Source, file: Path, name: Any, labelled: Labelled, split: st
 def read_coco(source: Source) -> list[Record]:
     """`*.json` with images, annotations, categories: the key points that are marked, else the middle of the box.
 
-    Boxes count from the corner of the first pixel.
-
-    A file whose name has train, val or test as a word gives the split. What is marked as a crowd is left out.
+    Boxes count from the corner of the first pixel. Where train, val or test is a word of a file's name, or else of its
+    folder's, that is the split. What is marked as a crowd is left out.
     """
     records, crowds = [], 0
-    for path in sorted((*source.root.glob("*.json"), *source.root.glob("annotations/*.json"))):
+    for path in find_tables(source.root, "*.json"):
+        if len(path.relative_to(source.root).parts) > 2:
+            continue
         content = read_json(path)
         if not isinstance(content, dict) or not {"images", "annotations"} <= set(content):
             continue
-        split = split_of(path.stem)
+        split = split_of(path.stem) or _split_by_folder(source, path)
         try:
             names = {one["id"]: str(one["name"] or "") for one in content.get("categories", [])}
             of_image: dict[Any, Labelled] = {one["id"]: [] for one in content["images"]}
@@ -90,7 +93,17 @@ def _coco_points(path: Path, annotation: dict[str, Any]) -> list[tuple[float, fl
 
 
 def read_voc(source: Source) -> list[Record]:
-    """`*.xml`, also in `Annotations/`: the middle of `bndbox`, whose pixels count from 1."""
+    """`*.xml`, also in `Annotations/`: the middle of `bndbox`, whose pixels count from 1.
+
+    The split is that of `ImageSets/Main/train.txt` and so on, else of the folder.
+    """
+    listed = {
+        stem: split
+        for split in SPLITS
+        for path in find_tables(source.root, f"{split}.txt")
+        if path.parent.parts[-2:] == ("ImageSets", "Main")
+        for stem in path.read_text(encoding="utf-8-sig", errors="replace").split()
+    }
     records = []
     for path, root in _trees(source, "annotation"):
         labelled = []
@@ -100,8 +113,15 @@ def read_voc(source: Source) -> list[Record]:
             )
             radius = (min(y2 - y1, x2 - x1) + 1) / 2
             labelled.append(((y1 + y2) / 2 - 1, (x1 + x2) / 2 - 1, one.findtext("name") or "", radius))
-        records.append(_record(source, path, root.findtext("filename") or path.stem, labelled))
+        split = listed.get(path.stem) or _split_by_folder(source, path)
+        records.append(_record(source, path, root.findtext("filename") or path.stem, labelled, split))
     return records
+
+
+def _split_by_folder(source: Source, path: Path) -> str:
+    """The split that the nearest of the folders of a file names; "" if none does."""
+    folders = path.relative_to(source.root).parts[:-1]
+    return next(filter(None, map(split_of, reversed(folders))), "")
 
 
 def read_cvat(source: Source) -> list[Record]:
@@ -138,7 +158,7 @@ def read_cvat(source: Source) -> list[Record]:
 
 def _trees(source: Source, tag: str) -> Iterator[tuple[Path, ElementTree.Element]]:
     """The XML files below the folder whose outermost element is a `tag`."""
-    for path in sorted(source.root.rglob("*.xml")):
+    for path in find_tables(source.root, "*.xml"):
         try:
             root = ElementTree.parse(path).getroot()
         except (OSError, ElementTree.ParseError) as error:
@@ -160,7 +180,7 @@ def _number(path: Path, given: Any) -> float:
 def read_qupath(source: Source) -> list[Record]:
     """`a.geojson` for the image `a`: points or outlines as QuPath exports them, from the corner of the first pixel."""
     records = []
-    for path in sorted(source.root.rglob("*.geojson")):
+    for path in find_tables(source.root, "*.geojson"):
         found = Detections.read_geojson(path)
         key = path.relative_to(source.root).with_suffix("").as_posix()
         records.append(Record(key, found.points, tuple(map(str, found.classes))))
@@ -170,7 +190,7 @@ def read_qupath(source: Source) -> list[Record]:
 def read_napari(source: Source) -> list[Record]:
     """`a.csv` for the image `a`: index, axis-0, axis-1, as napari saves points; other tables are left out."""
     records, others = [], []
-    for path in sorted(source.root.rglob("*.csv")):
+    for path in find_tables(source.root, "*.csv"):
         try:
             table = read_table(path, ("y", "x"))
         except DataError:

@@ -142,6 +142,8 @@ def read_official(
             f"files ending in {', '.join(IMAGE_SUFFIXES)}: give their folder with --images"
         )
     size = um_per_px or _pixel_size([records[k] for k in names], scale, source)
+    if not form.obtain:  # a contest's download has images of other kinds, too
+        _note_unlabelled({sample.name for sample in samples}, there, source)
     if scale != 1:
         source.notes.append(f"points, pixel size and match radius are scaled by {scale:g}, as the images are")
     radius = form.radius_px and form.radius_px * scale
@@ -187,6 +189,15 @@ def _samples(records: Sequence[Record], names: dict[int, str], source: Source, s
     if undivided:
         source.notes.append(f"{undivided} images are in no split, as others are: taken as train")
     return sorted(samples, key=lambda sample: sample.name)
+
+
+def _note_unlabelled(labelled: set[str], images: Images, source: Source) -> None:
+    """Say which images have no labels at all: one that is known to be empty must have an empty file of them."""
+    if without := [name for name in images.names if name not in labelled]:
+        source.notes.append(
+            f"{len(without)} of {len(images.names)} images below {images.root} have no labels, first {without[0]}: "
+            "left out; if they are empty, export an empty file for each"
+        )
 
 
 def _smallest(records: Sequence[Record], names: dict[int, str], scale: float, source: Source) -> float | None:
