@@ -26,6 +26,7 @@ from cell import begin, made_of, predicting, progress_printer
 from command import in_one_sentence
 from decoders import PROTOCOL, brief
 from pointsense.datasets import Dataset, load_dataset
+from pointsense.datasets.division import draw_selection
 from pointsense.errors import UsageError
 from pointsense.evaluation import evaluate
 from pointsense.evaluation.predictions import cases_of, found_by_model
@@ -34,7 +35,7 @@ from pointsense.inference.bundled import FOLDER
 from pointsense.inference.detector import Detector
 from pointsense.learning.fit import FRACTION, train
 from pointsense.learning.run_folder import LEARNED_FROM
-from pointsense.learning.selection import Selection, draw_selection
+from pointsense.learning.selection import Selection
 from pointsense.model.config import override
 from pointsense.writing import write_json, write_text
 from provenance import ROOT, hardware, versions

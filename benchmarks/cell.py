@@ -249,8 +249,8 @@ def run_peer(
 ) -> Outcome:
     """Train another detector on the same division of `train`, its threshold chosen by the same rule as ours."""
     from peers import load_peer
+    from pointsense.datasets.division import draw_selection
     from pointsense.learning.fit import FRACTION
-    from pointsense.learning.selection import draw_selection
     from pointsense.peers.problem import Problem, all_candidates, as_cases, judge
 
     samples = dataset.train[: task.max_train_images]

@@ -15,19 +15,20 @@ import torch
 from lightning_fabric import Fabric
 
 from pointsense.datasets import Sample, load_dataset
+from pointsense.datasets.division import draw_selection
 from pointsense.datasets.synthetic import RADIUS_PX, draw_image, make_synthetic
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation import match
-from pointsense.images import read_image
+from pointsense.images import InputContract, read_image
 from pointsense.inference.detector import Detector
 from pointsense.inference.device import pick_device
-from pointsense.learning import course, material, training
+from pointsense.learning import course, material, mining, training
 from pointsense.learning.augment import recoloured, turned
-from pointsense.learning.crops import Alarm, Crops, Field, cut
+from pointsense.learning.crops import Alarm, Crops, Field, cut, fields_of
 from pointsense.learning.fit import refit, train
 from pointsense.learning.frozen import FrozenFeatures
 from pointsense.learning.mining import BLUR, false_alarms, look_alikes
-from pointsense.learning.selection import USUAL, Choice, Selection, draw_selection, usual_readings
+from pointsense.learning.selection import USUAL, Choice, Selection, usual_readings
 from pointsense.learning.training import Training
 from pointsense.model.classes import Reading
 from pointsense.model.config import Config, override, parse_settings
@@ -77,6 +78,26 @@ def test_grid_sampling_shows_each_patch_in_four_turns_once_an_epoch():
     assert len(crops.grid) == 3 * 9
     seen = [k for step in range(4 * 27 // 6) for k in crops.patches(step)]
     assert sorted(seen) == list(range(4 * 27))
+    assert crops.unseen == pytest.approx(1 - 0.96**2)
+    assert Crops(fields(20), config, seed=0).unseen == 0  # patches reach beyond
+
+
+def test_it_is_told_what_the_grid_leaves_out(data, tmp_path, caplog):
+    settings = ["sampling=grid", "patch=80", "hard=0", "steps=1", "checks=1", "margin=8"]
+    fitted(data, tmp_path / "a", settings)
+    assert "nothing is learned from 31% of the images, along their borders" in caplog.text
+    caplog.clear()
+    fitted(data, tmp_path / "b", [*settings, "patch=96"])
+    assert "nothing is learned" not in caplog.text
+
+
+def test_points_of_other_classes_are_no_objects_of_the_training(tmp_path):
+    """So that false alarms there are learned from."""
+    image = np.zeros((40, 40, 3), np.uint8)
+    points = np.array([[5.0, 6.0], [20.0, 21.0], [30.0, 31.0]])
+    sample = Sample("a.png", tmp_path / "a.png", points, ("A", "C", "B"), "a.png")
+    [one] = fields_of([sample], [image], InputContract.from_images([image]), 1.0, ["B", "A"])
+    assert (one.points.tolist(), one.labels.tolist()) == ([[5.0, 6.0], [30.0, 31.0]], [1, 0])
 
 
 def test_features_of_a_frozen_backbone_are_kept_for_the_weights_they_were_made_with(tmp_path, monkeypatch):
@@ -211,7 +232,35 @@ def test_selection_is_drawn_by_image_where_val_has_the_same_groups(tmp_path, cap
     val = [replace(s, name="other") for s in samples(["b"], tmp_path)]
     _, selection = draw_selection(train, 0.2, seed=0, val=val)
     assert sorted(s.group for s in selection) == ["a", "b"]
-    assert "groups are in train and in val (1)" in caplog.text
+    assert "groups are in train and in val (2 of 2)" in caplog.text
+
+
+def test_one_image_of_a_known_group_in_val_does_not_divide_the_others(tmp_path, caplog):
+    train = [replace(s, name=f"{s.group}{k}") for k, s in enumerate(samples(list("aaabbbcccddd"), tmp_path))]
+    val = [replace(s, name=f"v{k}") for k, s in enumerate(samples(list("xyzwa"), tmp_path))]
+    for seed in range(4):
+        fit, selection = draw_selection(train, 0.25, seed=seed, val=val)
+        assert {s.group for s in fit} & {s.group for s in selection} <= {"a"}
+    assert "groups are in train and in val (1 of 4)" in caplog.text
+
+
+@pytest.mark.parametrize("rare", [5, 10])
+def test_rare_classes_are_on_both_sides_of_a_small_selection_part(tmp_path, rare):
+    """Of 50 images, each rare class in two."""
+    generator = np.random.default_rng(rare)
+    kinds = [["common"] * 20 for _ in range(50)]
+    for k in range(rare):
+        for place in generator.choice(50, 2, replace=False):
+            kinds[place].append(f"rare {k}")
+    every = [
+        Sample(f"{k:02}.png", tmp_path / "a.png", np.zeros((len(own), 2)), tuple(own), f"{k:02}")
+        for k, own in enumerate(kinds)
+    ]
+    names = ["common", *(f"rare {k}" for k in range(rare))]
+    for seed in range(6):
+        parts = draw_selection(every, 0.2, seed, classes=names)
+        assert len(parts[1]) <= 15
+        assert all({*names} <= {name for s in part for name in s.classes} for part in parts)
 
 
 def test_selection_needs_points_on_both_sides(tmp_path):
@@ -542,6 +591,51 @@ def test_a_killed_training_ends_as_an_unbroken_one(data, tmp_path):
     assert (broken / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
 
+def test_wherever_a_training_is_killed_it_ends_as_an_unbroken_one(data, tmp_path, monkeypatch):
+    """With merits that fall, so that the first weights stay the best, and alarms that are mined at each check."""
+    settings = ["steps=45", "checks=3"]
+    choose, write, begin = Selection.choose, course.write_checkpoint, course.Course.__init__
+    running, left = [], [0]
+
+    def begun(self, *arguments):
+        running[:] = [self]
+        begin(self, *arguments)
+
+    def falling(self, detector, **options):
+        merit = 1 - running[0].state.step / 100
+        return [replace(choice, merit=merit) for choice in choose(self, detector, **options)]
+
+    def written(*arguments):
+        write(*arguments)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(course, "SECONDS", 0)
+    monkeypatch.setattr(mining, "LEAST", 0.002)
+    monkeypatch.setattr(course.Course, "__init__", begun)
+    monkeypatch.setattr(Selection, "choose", falling)
+    monkeypatch.setattr(Selection, "mean_error", 0.0)
+    monkeypatch.setattr(course, "write_checkpoint", written)
+    whole = fitted(data, tmp_path / "whole", settings)
+    assert whole["selection"]["best_step"] == 15
+    assert running[0].state.alarms
+    for killed in range(1, -left[0] + 1):
+        broken, left[0] = tmp_path / f"broken{killed}", killed
+        with pytest.raises(KeyboardInterrupt):
+            fitted(data, broken, settings)
+        resumed = fitted(data, broken, settings, resume=True)
+        assert json.dumps(resumed["selection"]) == json.dumps(whole["selection"])
+        for name in ("model.safetensors", "history.csv"):
+            ours, theirs = (
+                [line.rsplit(b",", 1)[0] for line in (run / name).read_bytes().splitlines()]
+                if name == "history.csv"
+                else (run / name).read_bytes()
+                for run in (broken, tmp_path / "whole")
+            )
+            assert ours == theirs
+
+
 def test_a_training_killed_in_its_last_check_has_the_history_of_an_unbroken_one(data, tmp_path, monkeypatch):
     settings = ["steps=25", "checks=1"]
     fitted(data, tmp_path / "whole", settings)
@@ -635,6 +729,31 @@ def test_images_that_are_more_than_the_memory_are_refused(look, needed, monkeypa
     monkeypatch.setattr(material, "memory", lambda: needed - 1)
     with pytest.raises(DataError, match="cut out the parts that are annotated, or take fewer"):
         material.require_memory([(96, 96, 3)] * 4, 3, config)
+
+
+def test_images_to_choose_on_count_as_they_are(monkeypatch):
+    monkeypatch.setattr(material, "memory", lambda: 55_296)
+    with pytest.raises(DataError, match="cut out the parts that are annotated"):
+        material.require_memory([(96, 96, 3)] * 4, 3, override(Config(), {"scale": 0.5}), chosen_on=1)
+
+
+def test_resuming_spares_what_is_no_training(data, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(
+        UsageError, match=r"holds README\.md, and no training to go on with: give another --out"
+    ):
+        fitted(data, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    with pytest.raises(UsageError, match="the time limit is 0 minutes, expected a positive number"):
+        fitted(data, tmp_path / "other", time_limit=0)
+
+
+def test_a_second_look_at_other_alarms_is_not_gone_on_with(data, tmp_path):
+    """Its checkpoint is of a network that was not at its end, or that is lost."""
+    (tmp_path / "look.checkpoint.safetensors").write_bytes(b"of before")
+    (tmp_path / ".checkpoint.abc.part.safetensors").write_bytes(b"of a kill")
+    fitted(data, tmp_path, ["look=32", "look_steps=1", "steps=2", "checks=1"], resume=True)
+    assert not [path.name for path in tmp_path.iterdir() if "checkpoint" in path.name]
 
 
 def test_memory_is_asked_for_before_anything_is_learned(data, tmp_path, monkeypatch):

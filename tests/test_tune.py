@@ -92,7 +92,7 @@ def test_what_is_below_the_median_is_given_up(monkeypatch, tmp_path):
 
 def test_only_what_acts_is_searched():
     assert searched(CONFIG) == ["axes", "measurements", "beta"]
-    assert searched(override(CONFIG, {"alpha": 0.1})) == ["axes", "measurements", "beta", "alpha"]
+    assert searched(override(CONFIG, {"alpha": 0.1})) == ["axes", "measurements", "beta", "lam", "alpha"]
     assert searched(fitted_to(preset("ecnncs-2"), 20)) == list(REACH)
     assert "alpha" not in searched(fitted_to(preset("cnncs"), 20))
 

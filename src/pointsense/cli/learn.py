@@ -201,7 +201,7 @@ def tune(
         f"best of {len(rows)}: trial {best['number']}, F1 {best['selection_f1']:.3f} on the selection images, which "
         "flatters the best of many"
     )
-    for folder in dict.fromkeys([rows[0]["folder"], best["folder"]]):
+    for folder in dict.fromkeys(row["folder"] for row in (rows[0], best) if row in finished):
         print(f"on the val images: pointsense evaluate {data} --model {out / folder}")
 
 
@@ -224,7 +224,7 @@ def _shown(device: str, out: Path, about: str) -> Iterator[Any]:
         with shown_progress(console) as report:
             yield report
     except KeyboardInterrupt:
-        fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
+        fail(f"stopped; go on with the same command and --resume (not --overwrite), as far as {out} got", 130)
 
 
 def _say_if_new(out: Path, resume: bool) -> None:

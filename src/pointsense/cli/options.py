@@ -123,4 +123,4 @@ Tile = Annotated[
         help="Side of what is predicted at once, in px of the model's working resolution.",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything random.")]

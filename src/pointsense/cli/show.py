@@ -47,7 +47,9 @@ def settings(preset: PresetName = "pointsense") -> None:
         table.add_row(name, str(value), Config.model_fields[name].description or "")
     console = Console(highlight=False, markup=False)
     console.print(table)
-    console.print("(global, spatial, projection; grid, random): counts with that head or sampling alone")
+    console.print(
+        "(global, spatial, projection; grid, random): it has an effect only with that head or sampling"
+    )
 
 
 def demo(out: Out, seed: Seed = 0, overwrite: Overwrite = False) -> None:

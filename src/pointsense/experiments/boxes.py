@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from pointsense.datasets import Dataset
+from pointsense.datasets.division import draw_selection
 from pointsense.errors import UsageError
 from pointsense.evaluation import Case
 from pointsense.learning.course import OnProgress
 from pointsense.learning.fit import FRACTION
-from pointsense.learning.selection import draw_selection
 from pointsense.model.config import Config
 from pointsense.model.presets import fitted_to
 from pointsense.peers import faster_rcnn

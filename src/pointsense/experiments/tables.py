@@ -11,11 +11,11 @@ from typing import Any
 
 from pointsense import __version__
 from pointsense.datasets import Dataset, Sample
+from pointsense.datasets.division import draw_selection
 from pointsense.evaluation.challenges import CHALLENGES, radius_px, rho_px
 from pointsense.experiments.published import TABLES, Table
 from pointsense.experiments.rows import BOXES, MITOSIS_UM, Row, Setup, systems
 from pointsense.learning.course import Progress
-from pointsense.learning.selection import draw_selection
 from pointsense.learning.training import starts_given
 from pointsense.reporting.markdown import markdown
 from pointsense.writing import write_json, write_text

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pointsense.inference.detector import Detector
 from pointsense.learning.checkpoint import NAME, SECONDS, write_checkpoint
@@ -65,7 +66,8 @@ class State:
 class Course:
     """A training, from its first step or from a checkpoint to its last check.
 
-    Without a selection part nothing is checked, and the last weights are kept.
+    Without a selection part nothing is checked, and the last weights are kept. The clock runs from `begun`, as
+    `time.monotonic` tells it: what comes before the first step counts as checks do.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Course:
         selection: Selection | None,
         time_limit: float | None,
         report: OnProgress | None,
+        begun: float,
     ):
         self.out, self.request, self.training = out, request, training
         self.detector, self.selection, self.report = detector, selection, report
@@ -84,13 +87,17 @@ class Course:
         self.state = State()
         self._keep()
         self.window: list[dict[str, float]] = []
-        self.started = self.saved = self.told = time.monotonic()
+        self.started, self.saved = begun, time.monotonic()
+        self.told = self.saved
+        self.state.checked = self.saved - begun
 
     def restore(self, stored: Checkpoint) -> None:
         """Go on from a checkpoint."""
         parts, values = stored
         self.state = State(**values["state"])
-        self.state.alarms = [Alarm(*alarm) for alarm in self.state.alarms]
+        self.state.alarms = [
+            Alarm(int(k), *rest) for k, *rest in parts.pop("alarms", {}).get("", torch.empty(0, 4)).tolist()
+        ]
         if self.state.alarms:
             self.training.crops.alarms = self.state.alarms
         self.best = parts.pop("best")
@@ -187,10 +194,11 @@ class Course:
 
     def _save(self) -> None:
         self.state.seconds = self.seconds
+        alarms = torch.tensor(self.state.alarms, dtype=torch.float64).reshape(-1, 4)
         write_checkpoint(
             self.out / NAME,
-            self.training.descent.tensors() | {"best": self.best},
-            {"request": self.request, "state": asdict(self.state)},
+            self.training.descent.tensors() | {"best": self.best, "alarms": {"": alarms}},
+            {"request": self.request, "state": asdict(replace(self.state, alarms=[]))},
         )
         self.saved = time.monotonic()
 

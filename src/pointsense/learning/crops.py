@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -70,17 +71,23 @@ def fields_of(
     scale: float,
     names: Sequence[str],
 ) -> list[Field]:
-    """Samples and their images (H, W, C) at `scale` working px an image px, classes in the order of their `names`."""
-    return [
-        Field(
-            sample.name,
-            rescaled(torch.from_numpy(contract.apply(image, sample.name)), scale).half(),
-            to_working(sample.points, factors(image.shape, scale)),
-            sample.labels(names),
-            to_working(sample.look_alikes, factors(image.shape, scale)),
+    """Samples and their images (H, W, C) at `scale` working px an image px, classes in the order of their `names`.
+
+    Points of other classes are no objects here: they are left out.
+    """
+    fields = []
+    for sample, image in zip(samples, images, strict=True):
+        labels, size = sample.labels(names), factors(image.shape, scale)
+        fields.append(
+            Field(
+                sample.name,
+                rescaled(torch.from_numpy(contract.apply(image, sample.name)), scale).half(),
+                to_working(sample.points[labels >= 0], size),
+                labels[labels >= 0],
+                to_working(sample.look_alikes, size),
+            )
         )
-        for sample, image in zip(samples, images, strict=True)
-    ]
+    return fields
 
 
 class Alarm(NamedTuple):
@@ -148,6 +155,14 @@ class Crops:
             for top in range(0, max(f.image.shape[1] - side, 0) + 1, side)
             for left in range(0, max(f.image.shape[2] - side, 0) + 1, side)
         ]
+
+    @property
+    def unseen(self) -> float:
+        """Share of the images' area that the grid's whole patches leave out along the borders."""
+        side = self.config.patch
+        patches = Counter(number for number, _, _ in self.grid)
+        covered = [min(patches[k] * side**2, area) for k, area in enumerate(self.areas)]
+        return 1 - float(np.sum(covered) / self.areas.sum())
 
     def batch(self, step: int) -> Batch:
         """The crops of a step."""

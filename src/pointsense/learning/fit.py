@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from pointsense.datasets import Dataset, Sample
+from pointsense.datasets.division import draw_selection
 from pointsense.errors import DataError, UsageError
 from pointsense.inference.detector import Detector
 from pointsense.learning.course import OnProgress
 from pointsense.learning.plan import Before, Plan, carry_out, digest_of
 from pointsense.learning.run_folder import METRICS, read_metrics
-from pointsense.learning.selection import draw_selection
 from pointsense.learning.training import starts_given
 from pointsense.model.classes import PointClass
 from pointsense.model.config import Config, override
@@ -106,6 +106,8 @@ def train(
             "learning_rate (%g)",
             config.learning_rate,
         )
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"the time limit is {time_limit} minutes, expected a positive number")
     names = list(radii)
     if strange := sum(int(np.sum(s.labels(names) < 0)) for s in samples):
         log.warning("%d points are of none of the classes %s: they are left out", strange, ", ".join(names))

@@ -67,20 +67,24 @@ def prepare(
     else:
         for _ in images():
             pass  # to see that they are right
-        selection = None
+        selection, chosen_on = None, []
     side = max(max(shape[:2]) for shape in shapes)
     if far := [kind for kind in classes if 2 * kind.radius > side]:
         raise UsageError(
             f"the match radius is {far[0].radius:g} px, that of an object larger than the images ({side} px): give "
             "--radius in px of the images"
         )
-    require_memory(shapes, contract.channels, config)
+    require_memory(shapes, contract.channels, config, sum(image.nbytes for image in chosen_on))
     names = [kind.name for kind in classes]
     return contract, fields_of(fit, images_of(fit), contract, config.scale, names), selection
 
 
-def require_memory(shapes: Sequence[tuple[int, ...]], channels: int, config: Config) -> None:
-    """Fail where images of these shapes (H, W, ...) alone, as they are learned from, are more than the memory.
+def require_memory(
+    shapes: Sequence[tuple[int, ...]], channels: int, config: Config, chosen_on: int = 0
+) -> None:
+    """Fail where images of these shapes (H, W, ...), as they are learned from, are more than the memory.
+
+    `chosen_on` are the bytes of those of the selection part, which are kept as they are.
 
     Else the system ends a training without a word, that of a second look after hours.
 
@@ -90,7 +94,7 @@ def require_memory(shapes: Sequence[tuple[int, ...]], channels: int, config: Con
     """
     total = memory()
     pixels = sum(int(np.prod(shape[:2], dtype=np.int64)) for shape in shapes)
-    needed = PIXEL * channels * pixels * (config.scale**2 + bool(config.look))
+    needed = PIXEL * channels * pixels * (config.scale**2 + bool(config.look)) + chosen_on
     if total is not None and needed > total:
         raise DataError(
             f"{len(shapes)} training images take {needed / 1e9:.1f} GB of memory as they are learned from, and this "

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from pointsense.datasets import Dataset, Sample, too_dense
 from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
 from pointsense.learning.checkpoint import LOOK
-from pointsense.learning.course import Course, OnProgress, Progress
+from pointsense.learning.course import LAST_CHECK, Course, OnProgress, Progress
 from pointsense.learning.crops import fields_of, images_of
 from pointsense.learning.material import prepare
 from pointsense.learning.mining import known_alarms, look_alikes
@@ -34,6 +35,9 @@ from pointsense.model.second_look import SecondLook
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on precision are not the user's
 
 log = logging.getLogger(__name__)
+
+UNSEEN = 0.05
+"""Share of the images' area from which on it is said that nothing is learned from it."""
 
 LOOK_SHARE = 0.35
 """Of the time limit, for the second look where there is one."""
@@ -107,7 +111,7 @@ def carry_out(
     report: OnProgress | None,
 ) -> dict[str, Any]:
     """Train, choose and write the run folder; return what ``metrics.json`` holds. See `pointsense.train`."""
-    config, request, names = plan.config, plan.request, plan.names
+    config, request, names, begun = plan.config, plan.request, plan.names, time.monotonic()
     stored = open_run(out, request, resume=resume, overwrite=overwrite)
     if stored == "finished":
         return read_metrics(out)
@@ -134,12 +138,21 @@ def carry_out(
     if overwrite:  # now that the data and the settings are known to be right
         clear_run(out)
     training = Training(fabric, network, fields, config, plan.seed, classes=len(names), cache=out / FEATURES)
+    if config.sampling == "grid" and (unseen := training.crops.unseen) > UNSEEN:
+        log.warning(
+            "nothing is learned from %.0f%% of the images, along their borders, where no whole patch of %d px is left: "
+            "give --set patch=PX that divides their sides",
+            100 * unseen,
+            config.patch,
+        )
     training.crops.alarms = look_alikes(fields, config)
     detector.network = training.averaged
     minutes = time_limit and time_limit * (1 - LOOK_SHARE if config.look else 1)
-    course = Course(out, request, training, detector, selection, minutes, report)
+    course = Course(out, request, training, detector, selection, minutes, report, begun)
     if stored is not None:
         course.restore(stored)
+    if course.progress < 1:
+        (out / LOOK).unlink(missing_ok=True)  # of other alarms, and another first network
     out.mkdir(parents=True, exist_ok=True)
     course.run()
     if course.state.step < config.steps:
@@ -199,11 +212,12 @@ def _second_look(
     # Whatever the alarms and the images took, it has half of its share: one that hardly learned would spoil all scores.
     limit = math.inf
     if time_limit is not None:
-        limit = max(60 * time_limit - course.seconds, 60 * time_limit * LOOK_SHARE / 2)
+        left = 60 * time_limit - course.seconds - LAST_CHECK * course.state.check_seconds
+        limit = max(left, 60 * time_limit * LOOK_SHARE / 2)
 
     def report(step: int, loss: float, left: float) -> None:
-        if course.report:
-            stage = "second look"
+        if course.report and time.monotonic() - course.told > 1:
+            course.told, stage = time.monotonic(), "second look"
             course.report(Progress(step, config.look_steps, loss, None, course.seconds, left, stage))
 
     look = learn_to_look(

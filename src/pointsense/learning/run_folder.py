@@ -65,6 +65,11 @@ def open_run(
     finished = (out / METRICS).exists()
     stored = None if finished else read_checkpoint(out / NAME)
     if not finished and stored is None:
+        if there := [name for name in (CONFIG, WEIGHTS, CARD, CURVE) if (out / name).exists()]:
+            raise UsageError(
+                f"{out} holds {there[0]}, and no training to go on with: give another --out, or --overwrite to "
+                "replace it"
+            )
         log.warning("%s holds no checkpoint: the training starts at its first step", out)
         return None
     asked = read_metrics(out)["request"] if stored is None else stored[1]["request"]
@@ -102,8 +107,14 @@ def _told(settings: dict[str, Any], name: str) -> str:
 
 def clear_run(out: Path) -> None:
     """Delete what tells of an earlier training in the folder, so that nobody takes its model for the new one's."""
-    for name in (NAME, LOOK, METRICS, FEATURES, CONFIG, WEIGHTS, CARD, HISTORY, CURVE):
-        (out / name).unlink(missing_ok=True)
+    _delete(out, (NAME, LOOK, METRICS, FEATURES, CONFIG, WEIGHTS, CARD, HISTORY, CURVE))
+
+
+def _delete(out: Path, names: Sequence[str]) -> None:
+    """Delete files of the folder, and what a kill has left of writing them."""
+    for name in names:
+        for part in (out / name, *out.glob(f".{Path(name).stem}.*.part*")):
+            part.unlink(missing_ok=True)
 
 
 def read_metrics(out: Path) -> dict[str, Any]:
@@ -179,5 +190,4 @@ def finish_run(
         temporary.write_bytes(curve)
     write_text(out / CARD, model_card(detector, metrics, dataset))
     write_json(out / METRICS, metrics)
-    for name in (NAME, LOOK, FEATURES):
-        (out / name).unlink(missing_ok=True)
+    _delete(out, (NAME, LOOK, FEATURES))

@@ -60,8 +60,7 @@ class Looks:
         of_class: list[list[Alarm]] = [[] for _ in range(classes)]
         for number, field in enumerate(fields):
             for (y, x), label in zip(field.points, field.labels, strict=True):
-                if label >= 0:
-                    of_class[label].append(Alarm(number, y, x, 1.0))
+                of_class[label].append(Alarm(number, y, x, 1.0))
         self.objects = [(k, places) for k, places in enumerate(of_class) if places]
         heights = np.array([alarm.height for alarm in alarms])
         self.odds = heights / heights.sum()
@@ -127,7 +126,7 @@ def learn_to_look(
     DataError
         If the loss is no longer finite, or the checkpoint is damaged.
     """
-    if not alarms or not any(np.any(field.labels >= 0) for field in fields):
+    if not alarms or not any(len(field.labels) for field in fields):
         return None
     scales = [factors(field.image.shape[1:], config.scale) for field in fields]
     places = [to_image(np.array([alarm.y, alarm.x]), scales[alarm.field]) for alarm in alarms]

@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsense.datasets import Sample
-from pointsense.datasets.division import check_both_parts, drawn_by_image
 from pointsense.datasets.radius import nearest_distances
-from pointsense.errors import DataError
 from pointsense.evaluation.cases import Case
 from pointsense.inference.decode import Decoder, Found
 from pointsense.inference.detector import Detector, TileMap
@@ -38,75 +36,6 @@ BLURS = (0.0, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 ROUNDINGS = (0.65, 0.8)
 """Beside one half; see `Reading`."""
-
-DRAWS = 64
-"""Random orders of the groups among which the most even division is taken."""
-
-
-def draw_selection(
-    samples: Sequence[Sample],
-    fraction: float,
-    seed: int,
-    val: Sequence[Sample] = (),
-    classes: Sequence[str] = ("",),
-) -> tuple[list[Sample], list[Sample]]:
-    """Samples to fit and samples to select on, divided as `train` and `val` are: what is chosen is to hold there.
-
-    No group is in both parts, unless groups of `val` are among those of `samples`, too, or all images are of one
-    group: then the images themselves are drawn, some of each group, and the log says so. Of several random
-    divisions the one is taken whose selection part holds most nearly the fraction of the images, of the points of
-    each class, and of each group where images are drawn: by chance alone it may be almost without points.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two images, or points of a class are in too few groups to have them in both parts.
-    """
-    check_both_parts(samples, val, classes)
-    groups = sorted({s.group for s in samples})
-    seen = len({s.group for s in val}.intersection(groups))
-    by_image = drawn_by_image(samples, val)
-    if seen:
-        log.warning(
-            "groups are in train and in val (%d): the selection part is drawn by image, too, and flatters as val does",
-            seen,
-        )
-    elif by_image:
-        log.warning("all training images are of one group: the selection part is drawn by image and flatters")
-    units = [s.name if by_image else s.group for s in samples]
-    names = sorted(set(units))
-    place = {name: k for k, name in enumerate(names)}
-    images = np.zeros((len(names), 1))
-    points = np.zeros((len(names), len(classes)))
-    members = np.zeros((len(names), len(groups) if by_image else 0))
-    for s, unit in zip(samples, units, strict=True):
-        images[place[unit]] += 1
-        labels = s.labels(classes)
-        points[place[unit]] += np.bincount(labels[labels >= 0], minlength=len(classes))
-        if by_image:
-            members[place[unit], groups.index(s.group)] += 1
-    generator = np.random.default_rng([seed, 7])
-    best, chosen = np.inf, np.zeros(0, dtype=int)
-    for _ in range(DRAWS):
-        order = generator.permutation(len(names))
-        uneven = 0.0
-        for part in filter(np.size, (images, points, members)):
-            share = np.cumsum(part[order], axis=0) / part.sum(axis=0)
-            uneven = uneven + np.abs(share - fraction).mean(axis=1)
-            if part is points:  # they are needed on both sides
-                uneven[((share == 0) | (share == 1)).any(axis=1)] = np.inf
-        if (lowest := np.min(uneven)) < best:
-            best, chosen = lowest, order[: int(np.argmin(uneven)) + 1]
-    if not len(chosen):
-        raise DataError(
-            f"no division of {len(names)} {'images' if by_image else 'groups'} has points of each class to fit and to "
-            "select on: annotate more images, or choose fewer classes with --class"
-        )
-    selected = {names[k] for k in chosen}
-    parts: tuple[list[Sample], list[Sample]] = [], []
-    for s, unit in zip(samples, units, strict=True):
-        parts[unit in selected].append(s)
-    return parts
 
 
 def usual_readings(points: Sequence[npt.NDArray[np.float64]], cells_per_px: float) -> list[Reading]:

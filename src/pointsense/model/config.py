@@ -47,7 +47,9 @@ class Config(BaseModel):
         "timm",
         description="what the weights were trained with: timm's padding and input range, or TensorFlow's",
     )
-    freeze: bool = Field(False, description="train only what comes after the backbone")
+    freeze: bool = Field(
+        False, description="train only what comes after the backbone; a second look's learns all the same"
+    )
     width: int = Field(24, ge=4, description="channels of the decoder (projection, spatial)")
     head: Literal["global", "spatial", "projection"] = Field(
         "projection",
@@ -72,7 +74,9 @@ class Config(BaseModel):
     )
     sensing_sigma: float = Field(0.8, ge=0, description="smoothing of the sensing matrix, in bins")
     sensing_seed: int = Field(0, description="of the random sensing matrices")
-    learn_sensing: bool = Field(False, description="let the L1 term train the sensing matrix of the recovery")
+    learn_sensing: bool = Field(
+        False, description="let the L1 term train the sensing matrix of the recovery (global, spatial)"
+    )
     window: int = Field(
         24, ge=4, description="side of a code's window, in cells of the mass map (projection)"
     )
@@ -85,7 +89,9 @@ class Config(BaseModel):
         0.0, ge=0, description="weight of a heat map learned beside the code from the same features; 0: none"
     )
     lam: float = Field(
-        0.05, ge=0, description="lambda of the lasso in training and decoding (global, spatial)"
+        0.05,
+        ge=0,
+        description="lambda of the lasso (global, spatial; in training where alpha is not 0)",
     )
     backward: Literal["exact", "paper", "unrolled"] = Field(
         "exact",
@@ -100,10 +106,10 @@ class Config(BaseModel):
 
     # Decoding
     amplitude_threshold: float = Field(
-        0.0, ge=0, description="least amplitude of a bin; 0: the channels' own"
+        0.0, ge=0, description="least amplitude of a bin; 0: the channels' own (global, spatial)"
     )
-    bandwidth: float = Field(0.0, ge=0, description="of the mean shift; 0: from the radius")
-    minimum_votes: int = Field(1, ge=1, description="axes that must see a point")
+    bandwidth: float = Field(0.0, ge=0, description="of the mean shift; 0: from the radius (global, spatial)")
+    minimum_votes: int = Field(1, ge=1, description="axes that must see a point (global, spatial)")
 
     # Training
     steps: int = Field(3000, ge=1, description="of training")
@@ -117,7 +123,9 @@ class Config(BaseModel):
     sampling: Literal["random", "grid"] = Field("random", description="random crops, or the paper's patches")
     positives: float = Field(0.5, ge=0, le=1, description="least share of crops around a point (random)")
     margin: int = Field(
-        -1, ge=-1, description="px along the borders of crops where nothing is learned; -1: from the radius"
+        -1,
+        ge=-1,
+        description="px along the borders of crops where nothing is learned; -1: from the radius (random)",
     )
     hard: float = Field(
         -1.0,
@@ -126,7 +134,7 @@ class Config(BaseModel):
         description="share of the other crops around false alarms, mined at each check (random); -1: none, or a half "
         "around look-alikes where the data mark some",
     )
-    flips: bool = Field(True, description="turn and mirror the crops")
+    flips: bool = Field(True, description="turn and mirror the crops (random)")
     zoom: float = Field(
         1.0, ge=1, le=4, description="crops are enlarged or shrunk by up to this factor (random)"
     )

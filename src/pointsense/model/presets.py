@@ -99,7 +99,7 @@ def preset(name: str) -> Config:
     UsageError
         If there is no such preset; the message names all.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise UsageError(f"unknown preset '{name}'; the presets are {', '.join(PRESETS)}")
     return override(Config(), {"preset": name, **PRESETS[name]})
 
