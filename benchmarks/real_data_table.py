@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from methods import ABLATED, METHODS, Method
-from pointsense.evaluation.bootstrap import grouped
+from pointsense.evaluation.bootstrap import draws, grouped
 from pointsense.evaluation.cases import f1_of
 from pointsense.reporting.markdown import markdown
 from results import Cell, Result, result_name
@@ -253,9 +253,8 @@ def difference_to(name: str, cells: Sequence[Cell], results: dict[Cell, Result],
             np.array([[one["images"][image] for one in (ours, theirs)] for image in images]),
             [ours["image_groups"].get(image) for image in images],
         )
-        generator = np.random.default_rng(list(TASKS).index(task))
-        draws = generator.integers(0, len(counts), size=(DRAWS, len(counts)))
-        f1 = f1_of(np.concatenate([counts.sum(axis=0)[None], counts[draws].sum(axis=1)]))
+        drawn = counts[draws(len(counts), DRAWS, list(TASKS).index(task))]
+        f1 = f1_of(np.concatenate([counts.sum(axis=0)[None], drawn.sum(axis=1)]))
         gains.append(f1[:, 0] - f1[:, 1])
     gain = np.mean(gains, axis=0)
     low, high = np.percentile(gain[1:], [2.5, 97.5])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pointsense.encoding import ProjectionCode
 from pointsense.errors import DataError
-from pointsense.inference.atoms import Atoms, atoms_of
-from pointsense.inference.off_grid import highest, matched_filter, recover_measure
+from pointsense.inference.atoms import Atoms
+from pointsense.inference.off_grid import atoms_of, highest, matched_filter, recover_measure
 from pointsense.model.classes import Reading
 from pointsense.recovery import compiled
 

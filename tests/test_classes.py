@@ -348,7 +348,7 @@ def test_images_of_unlike_contrast_have_levels_of_their_own():
     assert fixed.apply(faint).max() < 0.2
     noise = generator.integers(10, 13, (60, 60, 1)).astype(np.uint8)
     assert np.ptp(contract.apply(noise)) < 0.5  # not stretched to what it is not
-    assert InputContract.from_dict(contract.to_dict()) == contract
+    assert InputContract.model_validate(contract.model_dump(mode="json")) == contract
 
 
 def test_a_model_is_found_by_its_name_or_its_folder(run, monkeypatch, tmp_path):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from pointsense.datasets import Sample
-from pointsense.errors import DataError
 from pointsense.images import InputContract
 from pointsense.images.levels import MOST_CHANGE, strong_stains
 from pointsense.learning.material import prepare
@@ -105,12 +105,12 @@ def test_images_with_levels_of_their_own_keep_their_stains(caplog):
 
 def test_the_contract_keeps_stains():
     contract = InputContract.from_images([slide(1.0)], stains=True)
-    assert InputContract.from_dict(contract.to_dict()) == contract
-    older = {key: value for key, value in contract.to_dict().items() if key != "stains"}
-    assert not InputContract.from_dict(older).stains
+    assert InputContract.model_validate(contract.model_dump(mode="json")) == contract
+    older = {key: value for key, value in contract.model_dump(mode="json").items() if key != "stains"}
+    assert not InputContract.model_validate(older).stains
     for wrong in ((1.0,), (1.0, 0.0, 1.0), (1.0, 1.0, np.inf)):
-        with pytest.raises(DataError, match="stains must be 3 positive densities, or none"):
-            InputContract.from_dict(contract.to_dict() | {"stains": wrong})
+        with pytest.raises(ValidationError, match="stains must be 3 positive densities, or none"):
+            InputContract.model_validate(contract.model_dump(mode="json") | {"stains": wrong})
 
 
 @pytest.mark.parametrize("stains", [True, False])
@@ -132,7 +132,8 @@ def test_choices_of_before_stains_and_matched_filters_have_the_digest_they_had()
     plan = Plan(None, Config(), (PointClass("a", 5),), [], [], 0, Before("run", contract, {}))
     kinds = [{"name": "a", "radius": 5, "reading": {"blur": 0.0, "rounding": 0.5}, "threshold": 0.5}]
     older = json.dumps(
-        {key: value for key, value in contract.to_dict().items() if key != "stains"}, separators=(",", ":")
+        {key: value for key, value in contract.model_dump(mode="json").items() if key != "stains"},
+        separators=(",", ":"),
     )
     assert plan.request["choices"] == hashlib.sha256((json.dumps(kinds) + older).encode()).hexdigest()[:16]
     matched = replace(plan, classes=(PointClass("a", 5, Reading(matched=True)),))

@@ -167,7 +167,7 @@ class DatasetReading:
         return self.dataset
 
 
-def points_inside(points: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+def points_inside(points: npt.NDArray[Any], shape: tuple[float, ...]) -> npt.NDArray[np.bool_]:
     """Which of the (K, 2) yx points lie on an image of `shape` (H, W, ...), borders of pixels included."""
     low, high = -0.5, np.array(shape[:2]) - 0.5
     return np.all((points >= low) & (points <= high), axis=1)

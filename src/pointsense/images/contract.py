@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pointsense.errors import DataError
 from pointsense.images.bands import converted
@@ -93,29 +93,6 @@ class InputContract(BaseModel):
         ):
             raise ValueError(f"stains must be {self.channels} positive densities, or none")
         return self
-
-    def to_dict(self) -> dict[str, Any]:
-        """The contract as plain JSON values."""
-        return self.model_dump(mode="json")
-
-    @classmethod
-    def from_dict(cls, value: Any) -> InputContract:
-        """The contract from `to_dict`'s values.
-
-        Raises
-        ------
-        DataError
-            If a key is missing, unknown or has a wrong value.
-        """
-        try:
-            return cls.model_validate(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise DataError(
-                f"the model's input contract is not valid ({f'{key}: ' if key else ''}{first['msg']}); "
-                "the model folder is damaged or was edited"
-            ) from error
 
     @classmethod
     def from_images(

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from pointsense.encoding import ProjectionCode
 from pointsense.model.classes import Reading
-from pointsense.recovery import compiled
 
 MOMENTUM = 0.5
 """Share of a step that goes into the next: without it neighbours that share their mass settle slowly; with much more,
@@ -95,12 +94,3 @@ class Atoms:
         """The mass that one atom at each cell would take from the residual, (H, W)."""
         maps = residual.permute(1, 2, 0).reshape(1, self.code.numbers, *self.lattice)
         return self.code.back_project(maps, self.kernel)[0, 0] / self.energy
-
-
-def atoms_of(code: ProjectionCode, codes: Tensor, reading: Reading) -> Atoms:
-    """What compares the codes (L * m, I, J) of an image with those of atoms: compiled on the CPU, if numba is there."""
-    if codes.device.type == "cpu" and compiled.installed():
-        from pointsense.inference.compiled_atoms import CompiledAtoms
-
-        return CompiledAtoms(code, codes, reading)
-    return Atoms(code, codes, reading)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pointsense.datasets.dataset import points_inside
 from pointsense.inference.decode import measure_of, to_cells, to_pixels
 from pointsense.inference.scaling import factors, rescaled, to_image, to_working
 from pointsense.model.network import ProjectionNetwork
@@ -74,7 +75,7 @@ def explain(
     certain = torch.from_numpy(seen.scores >= kind.threshold).to(codes.device)
     lattice = (codes.shape[1], codes.shape[2])
     working = to_working(truth, scale).reshape(-1, 2) - origin
-    working = working[np.all((working >= -0.5) & (working <= np.array(region.shape[1:]) - 0.5), axis=1)]
+    working = working[points_inside(working, region.shape[1:])]
     cells = to_cells(torch.from_numpy(working).to(codes), config.stride)
     cell = (centre - origin) / config.stride
     nearest = np.round((cell + code.margin - (code.window - 1) / 2) / code.hop).astype(int)
@@ -105,7 +106,7 @@ def explain(
     votes = certain[:, None] & (measure.axis_masses >= measure.masses[:, None] / 2)
     candidates, points = in_window(moved[votes]), in_window(measure.positions[certain])
     side = code.window * pixel
-    inside = [np.all((p >= -0.5) & (p <= side - 0.5), axis=1) for p in (candidates, points)]
+    inside = [points_inside(p, (side, side)) for p in (candidates, points)]
     corner = first + origin / config.stride
     box = [round(v * pixel) for v in (*corner, *(corner + code.window))]
     labels = in_window(cells)
@@ -113,7 +114,7 @@ def explain(
         "box": tuple(box),
         "axes": axes,
         "points": points[inside[1]],
-        "truth": labels[np.all((labels >= -0.5) & (labels <= side - 0.5), axis=1)],
+        "truth": labels[points_inside(labels, (side, side))],
         "candidates": candidates[inside[0]],
         "candidate_axis": votes.nonzero()[:, 1].cpu().numpy()[inside[0]],
     }

@@ -147,9 +147,9 @@ class MassMapper:
             self._halo = radius + self.margin
         return self._halo
 
-    def prepare(self, image: npt.NDArray[Any], name: str = "the image", zoom: float = 1.0) -> Tensor:
+    def prepare(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
         """The network's input (C, h, w), in working px, for an image (H, W) or (H, W, C)."""
-        return rescaled(self.as_input(image, name), self.config.scale * zoom)
+        return rescaled(self.as_input(image, name), self.config.scale)
 
     def as_input(self, image: npt.NDArray[Any], name: str = "the image") -> Tensor:
         """An image (H, W) or (H, W, C) as (C, H, W), by the model's input contract."""

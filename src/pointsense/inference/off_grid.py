@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pointsense.encoding import ProjectionCode
-from pointsense.inference.atoms import Atoms, atoms_of
+from pointsense.inference.atoms import Atoms
 from pointsense.inference.finite import require_finite
 from pointsense.model.classes import Reading
+from pointsense.recovery import compiled
 
 CAP = 1.1
 """A point has the mass of one cell; the surplus allows for regression noise.  Two cells need two atoms."""
@@ -67,17 +68,17 @@ class Measure:
         return self.axis_masses.mean(1)
 
 
-def local_maxima(values: Tensor, floor: float, radius: int = 1) -> Tensor:
-    """Cells (K, 2) of a map (H, W) that reach the floor and are the largest within `radius` cells.
+def local_maxima(values: Tensor, floor: float) -> Tensor:
+    """Cells (K, 2) of a map (H, W) that reach the floor and are not lower than the eight around them.
 
     Of neighbours that are exactly equal, the first in reading order is one.
     """
-    peak = (values >= highest(values, radius)) & (values >= floor)
+    peak = (values >= highest(values, 1)) & (values >= floor)
     # Whole numbers up to 2^24 are exact in float32; some GPUs have nothing wider.
     exact = torch.float32 if values.numel() <= 2**24 else torch.float64
     order = torch.arange(values.numel(), 0, -1, dtype=exact, device=values.device).reshape(values.shape)
     rank = torch.where(peak, order, 0)
-    return (peak & (rank >= highest(rank, radius))).nonzero()
+    return (peak & (rank >= highest(rank, 1))).nonzero()
 
 
 def highest(values: Tensor, radius: int) -> Tensor:
@@ -130,7 +131,6 @@ def recover_measure(
     *,
     start: Tensor | None = None,
     floor: float = 0.1,
-    cap: float = CAP,
 ) -> Measure:
     """The points and masses that explain the codes of one image.
 
@@ -144,8 +144,6 @@ def recover_measure(
         First guesses of positions in cells, such as maxima of a mass map.
     floor : float
         Atoms below this mass are dropped.
-    cap : float
-        Largest mass of an atom.
 
     Returns
     -------
@@ -156,10 +154,10 @@ def recover_measure(
     DataError
         If the codes are not finite.
     """
-    atoms = _atoms_of_finite(code, codes, reading)
+    atoms = atoms_of(code, codes, reading)
     p = codes.new_zeros(0, 2) if start is None else start.to(codes).contiguous()
     # Guesses begin without mass and slide to what the codes support.
-    p, mass = _settled(atoms, p, codes.new_zeros(len(p)), reading, floor, cap)
+    p, mass = _settled(atoms, p, codes.new_zeros(len(p)), reading, floor)
     # The number of rounds is fixed: what is found in one place must not depend on how soon others are done.
     for _ in range(ROUNDS):
         certificate = atoms.certificate(atoms.residual(p, mass))
@@ -167,9 +165,9 @@ def recover_measure(
         lead = highest(certificate, 4) / 2
         new = local_maxima(torch.where(certificate >= lead, certificate, 0.0), floor)
         p = torch.cat([p, subcell(certificate, new)])
-        mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=cap)])
-        p, mass = _settled(atoms, p, mass, reading, floor, cap)
-    p, mass = atoms.slide(p, mass, cap, LAST_SLIDES)
+        mass = torch.cat([mass, certificate[new[:, 0], new[:, 1]].clamp(max=CAP)])
+        p, mass = _settled(atoms, p, mass, reading, floor)
+    p, mass = atoms.slide(p, mass, CAP, LAST_SLIDES)
     p, mass = p[mass >= floor], mass[mass >= floor]
     return _with_evidence(atoms, p, mass, explained=mass)
 
@@ -200,7 +198,7 @@ def matched_filter(
     DataError
         If the codes are not finite.
     """
-    atoms = _atoms_of_finite(code, codes, reading)
+    atoms = atoms_of(code, codes, reading)
     taken = atoms.certificate(atoms.x)
     peaks = local_maxima(taken, floor * atoms.of_a_point)
     mass = taken[peaks[:, 0], peaks[:, 1]]
@@ -210,17 +208,26 @@ def matched_filter(
     )
 
 
-def _atoms_of_finite(code: ProjectionCode, codes: Tensor, reading: Reading) -> Atoms:
+def atoms_of(code: ProjectionCode, codes: Tensor, reading: Reading) -> Atoms:
+    """What compares the codes (L * m, I, J) of an image with those of atoms: compiled on the CPU, if numba is there.
+
+    Raises
+    ------
+    DataError
+        If the codes are not finite.
+    """
     require_finite(codes)
-    return atoms_of(code, codes, reading)
+    if codes.device.type == "cpu" and compiled.installed():
+        from pointsense.inference.compiled_atoms import CompiledAtoms
+
+        return CompiledAtoms(code, codes, reading)
+    return Atoms(code, codes, reading)
 
 
-def _settled(
-    atoms: Atoms, p: Tensor, mass: Tensor, reading: Reading, floor: float, cap: float
-) -> tuple[Tensor, Tensor]:
+def _settled(atoms: Atoms, p: Tensor, mass: Tensor, reading: Reading, floor: float) -> tuple[Tensor, Tensor]:
     """Slide, without atoms that turn out faint, and with as many as there are cells."""
     for _ in range(MERGES):
-        p, mass = atoms.slide(p, mass, cap, SLIDES)
+        p, mass = atoms.slide(p, mass, CAP, SLIDES)
         p, mass = _merged(p[mass >= floor], mass[mass >= floor], reading.rounding)
     return p, mass
 

@@ -64,7 +64,7 @@ def write_model(folder: Path, model: Stored, half: bool = False) -> None:
             "format": FORMAT,
             "classes": [asdict(kind) for kind in model.classes],
             "um_per_px": model.um_per_px,
-            "input": model.contract.to_dict(),
+            "input": model.contract.model_dump(mode="json"),
             "settings": model.config.model_dump(),
         },
     )
@@ -81,14 +81,15 @@ def read_model(folder: Path) -> Stored:
     stored = _stored(folder)
     try:
         config = override(Config(), stored["settings"])
-        contract = InputContract.from_dict(stored["input"])
+        contract = InputContract.model_validate(stored["input"])
         classes = CLASSES.validate_python(stored["classes"])
         um_per_px = PIXEL.validate_python(stored.get("um_per_px"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
+        of_a_value = f"{where}: {first['msg']}, found {first['input']!r}"
         raise DataError(
-            f"{folder / CONFIG} is damaged: {where}: {first['msg']}, found {first['input']!r}"
+            f"{folder / CONFIG} is damaged: {of_a_value if where else first['msg']}; copy the model again"
         ) from error
     except (UsageError, KeyError, TypeError) as error:
         raise DataError(f"{folder / CONFIG} is damaged: {error}") from error

@@ -87,15 +87,15 @@ def _spans(length: int, core: int, halo: int, fill: int) -> Iterator[tuple[tuple
 
 
 def without_seam_doubles(
-    points: npt.NDArray[np.float64], tile: npt.NDArray[np.int64], reach: float = 2 * SEAM
+    points: npt.NDArray[np.float64], tile: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
-    """Which points (K, 2) to keep, so that none is found by two tiles: pairs of different tiles within `reach`."""
+    """Which points (K, 2) to keep, so that none is found by two tiles: of pairs of different tiles within two `SEAM`s."""
     keep = np.ones(len(points), dtype=bool)
     if len(points) < 2 or tile.min() == tile.max():
         return keep
     from scipy.spatial import cKDTree
 
-    for first, second in cKDTree(points).query_pairs(reach, output_type="ndarray"):
+    for first, second in cKDTree(points).query_pairs(2 * SEAM, output_type="ndarray"):
         if tile[first] != tile[second] and keep[first] and keep[second]:
             keep[max(first, second)] = False
     return keep

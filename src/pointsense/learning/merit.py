@@ -38,7 +38,7 @@ def tolerance_of(points: int) -> float:
     return max(TOLERANCE, min(MOST_TOLERANCE, ERRORS / (2 * max(1, points))))
 
 
-def judged(cases: Sequence[Case], radius: float, protocol: str = "one-to-one") -> Judgement:
+def judged(cases: Sequence[Case], radius: float) -> Judgement:
     """The threshold of near-best F1 of cases with scored candidates, and their merit at it.
 
     F1 is the merit, less a little for a wrong number of points in all. The fewer the points, the more counts the
@@ -46,9 +46,7 @@ def judged(cases: Sequence[Case], radius: float, protocol: str = "one-to-one") -
     choose among readings; see `settled`.
     """
     points = sum(len(case.truth) for case in cases)
-    threshold = best_threshold(
-        cases, radius, protocol=protocol, tolerance=tolerance_of(points), counting=False
-    )
+    threshold = best_threshold(cases, radius, tolerance=tolerance_of(points), counting=False)
     share = min(0.5, FEW_POINTS * standard_error(points))
     merit = (1 - share) * threshold.f1 + share * threshold.average_precision
     surplus = sum(len(case.above(threshold.threshold)) for case in cases) - points

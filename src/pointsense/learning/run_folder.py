@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from pointsense.learning.card import model_card
 from pointsense.learning.checkpoint import LOOK, NAME, read_checkpoint
 from pointsense.model.config import with_defaults
 from pointsense.reporting.curves import draw_history
-from pointsense.writing import claim_folder, replacing, write_json, write_text
+from pointsense.writing import claim_folder, replacing, write_json, write_table, write_text
 
 log = logging.getLogger(__name__)
 
@@ -160,12 +158,8 @@ def learned_from(run: Path) -> set[str]:
 
 def write_history(out: Path, rows: list[Row]) -> None:
     """Write history.csv."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: "" if v is None else f"{v:.6g}" for k, v in row.items()})
-    write_text(out / HISTORY, text.getvalue())
+    cells = (["" if value is None else f"{value:.6g}" for value in row.values()] for row in rows)
+    write_table(out / HISTORY, list(rows[0]), cells)
 
 
 def _curve(rows: list[Row], name: str) -> tuple[list[float], list[float]]:

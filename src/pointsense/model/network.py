@@ -46,12 +46,12 @@ class PatchNetwork(nn.Module):
         pooled = config.head == "global"
         self.normalise: nn.Module = nn.Identity()
         if config.backbone == "unet":
-            encoder: nn.Module = PlainEncoder(channels)
+            encoder = PlainEncoder(channels)
             last: nn.Module = (
                 nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()) if pooled else nn.Identity()
             )
             self.backbone: nn.Module = nn.Sequential(encoder, _Last(), last)
-            width = PlainEncoder(channels).widths[-1]
+            width = encoder.widths[-1]
         else:
             from pointsense.model.timm_backbone import build_timm
 

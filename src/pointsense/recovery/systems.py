@@ -17,10 +17,10 @@ PADDING = 8
 CHUNK_ENTRIES = 1 << 23
 
 
-def solve_on_support(
-    D: Tensor, support: Tensor, rhs: Tensor, ridge: float = 0.0, *, least_norm: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Solve ``(D_p^T D_p + ridge I) u_p = rhs_p`` for every row; u is zero off the support.
+def solve_on_support(D: Tensor, support: Tensor, rhs: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Solve ``(D_p^T D_p + ridge I) u_p = rhs_p`` for every row, with the least norm where that is singular.
+
+    u is zero off the support.
 
     Parameters
     ----------
@@ -28,8 +28,6 @@ def solve_on_support(
     support : Tensor, (B, n), bool
     rhs : Tensor, (B, n)
     ridge : float
-    least_norm : bool
-        Give rows whose matrix is singular their minimum-norm solution; zero otherwise.
 
     Returns
     -------
@@ -50,7 +48,7 @@ def solve_on_support(
             solution, bad = _pseudo_solve(D, index, present, b, ridge), torch.zeros_like(present[:, 0])
         else:
             solution, bad = _cholesky_solve(D, gram, index, present, b, ridge)
-        if least_norm and bool(bad.any()):
+        if bool(bad.any()):
             solution[bad] = _pseudo_solve(D, index[bad], present[bad], b[bad], ridge)
         u[rows] = torch.zeros_like(u[rows]).scatter_(1, index, solution * present)
         singular[rows] = bad

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from pointsense.datasets.dataset import points_inside
 from pointsense.evaluation.cases import Case, CaseResult
 from pointsense.evaluation.match import Match
 from pointsense.evaluation.report import HEADER, Part
@@ -119,7 +120,7 @@ def _picture(
     top, left = np.clip(np.round(middle).astype(int) - reach, 0, np.array(image.shape[:2]) - 1)
     crop = image[top : top + 2 * reach + 1, left : left + 2 * reach + 1]
     points, detections = case.truth - (top, left), result.detections - (top, left)
-    here, there = (_inside(places, crop.shape) for places in (points, detections))
+    here, there = (points_inside(places, crop.shape) for places in (points, detections))
     match = result.match
     pairs = match.pairs[here[match.pairs[:, 0]] & there[match.pairs[:, 1]]]
     number, place = np.cumsum(here) - 1, np.cumsum(there) - 1
@@ -130,7 +131,3 @@ def _picture(
         false_alarms=place[match.false_alarms[there[match.false_alarms]]],
     )
     return draw_overlay(crop, detections[there], points[here], local, radius=radius)
-
-
-def _inside(points: np.ndarray, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    return np.all((points >= -0.5) & (points <= np.array(shape[:2]) - 0.5), axis=1)
