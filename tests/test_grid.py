@@ -24,6 +24,8 @@ def test_encode_marks_the_nearest_pixels():
     assert signal.shape == (20,)
     assert signal.reshape(4, 5).nonzero().tolist() == [[0, 1], [3, 3]]
     assert collisions == 1
+    corner, _ = FlattenedMap(4, 5, 8).encode(torch.tensor([[3.5, 4.5]]))  # the outermost border is inside
+    assert corner.nonzero().tolist() == [[19]]
 
 
 @given(

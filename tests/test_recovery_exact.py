@@ -232,6 +232,89 @@ def test_what_the_gram_matrix_cannot_tell_is_rescued():
     assert lasso(x, D, lam).duality_gap < without.duality_gap
 
 
+def test_more_steps_are_no_worse():
+    """Two columns 1e-6 apart explain x, by opposite amplitudes of 1e6: both ways need the rescue."""
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((12, 10))
+    D = torch.from_numpy(np.concatenate([base, base + 1e-6 * rng.standard_normal((12, 10))], axis=1))
+    x = (D[:, 0] - D[:, 10]) * 1e6 + D[:, 3]
+    lam = 1e-7 * lam_max(x, D)
+    assert lasso(x, D, lam, max_iter=1000).duality_gap <= lasso(x, D, lam).duality_gap + 1e-12
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_nothing_to_explain_is_explained_by_nothing(backend):
+    """Whatever the start: in units of |D^T x| = 0 no step would be short enough."""
+    places = torch.linspace(0, 1, 7, dtype=torch.float64)[:, None] - torch.linspace(
+        0, 1, 11, dtype=torch.float64
+    )
+    D, x = torch.exp(-places.square() / 0.02), torch.zeros(1, 7, dtype=torch.float64)
+    for seed in range(160, 170):
+        start = torch.randn(1, 11, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        result = lasso(x, D, 0.0, warm_start=start, backend=backend)
+        assert result.converged
+        assert not result.code.any()
+
+
+def test_numbers_whose_products_overflow_come_to_an_end():
+    D = 1e150 * torch.rand(3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for method, backend in EXACT:
+        result = lasso(torch.full((1, 3), 1e200, dtype=torch.float64), D, 1.0, method=method, backend=backend)
+        assert not result.converged
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_smooth_columns_of_which_half_are_bounded_are_certified(backend):
+    """lam = 0: what the rounding of |D_j a_j| leaves of a correlation must not spoil the bound of the minimum."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        m, n = int(rng.integers(2, 20)), int(rng.integers(2, 40))
+        D = np.exp(-((np.linspace(0, 1, m)[:, None] - np.linspace(0, 1, n)) ** 2) / 0.02)
+        x, upper = rng.standard_normal(m), np.where(rng.random(n) < 0.5, np.inf, 0.3)
+        wanted = lsq_linear(D, x, (-upper, upper), method="bvls", tol=1e-14, max_iter=5000).cost
+        result = lasso(*map(torch.from_numpy, (x, D)), 0.0, upper=torch.from_numpy(upper), backend=backend)
+        reached = ((x - D @ result.code.numpy()) ** 2).sum() / 2
+        assert result.converged or reached - wanted > 1e-9 * (x @ x)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_exact_gradient_of_a_support_that_is_nearly_dependent(backend, dtype, keep):
+    """Rounding leaves nothing of the inverse's product with g = (1, 1), which is (1, 0) + 1e4 (..)."""
+    D = torch.tensor([[1, 1], [0, 1e-4]], dtype=dtype)
+    x = torch.tensor([[2, 1e-4]], dtype=dtype, requires_grad=True)
+    lam = torch.tensor(1e-13, dtype=dtype, requires_grad=True)
+    sparse_code(x, D, lam, backend=backend, keep_inverse=keep).sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([[1.0, 0.0]], dtype=dtype), rtol=1e-4, atol=1e-4)
+    assert float(lam.grad) == pytest.approx(-1, rel=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_the_exact_gradient_of_smooth_columns_is_that_without_a_kept_inverse(backend):
+    places = torch.arange(120.0, dtype=torch.float64)
+    kernel = torch.exp(-((places[:, None] - places).square()) / 50)
+    D = sensing_matrix(3, 40, 120) @ kernel
+    D = D / D.norm(dim=0)
+    code = torch.zeros(8, 120, dtype=torch.float64)
+    code[:, ::40] = torch.rand(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 20 + 1
+    found = []
+    for keep in (True, False):
+        x = (code @ D.T).float().requires_grad_()
+        sparse_code(x, D.float(), 0.4, backend=backend, keep_inverse=keep).sum().backward()
+        found.append(x.grad)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_a_short_column_is_not_a_dependent_one():
+    D, x = torch.diag(torch.tensor([1.0, 1e-7])).double(), torch.ones(1, 2, dtype=torch.float64)
+    torch.testing.assert_close(debias(torch.ones_like(x), x, D), torch.tensor([[1.0, 1e7]]).double())
+    for keep in (True, False):
+        x.requires_grad_().grad = None
+        sparse_code(x, D, 1e-12, backend="compiled", keep_inverse=keep).sum().backward()
+        torch.testing.assert_close(x.grad, torch.tensor([[1.0, 1e7]]).double())
+
+
 @pytest.mark.parametrize(("method", "backend"), EXACT)
 @pytest.mark.parametrize("bounds", BOUNDS, ids=str)
 def test_any_warm_start_leads_to_the_certified_solution(method, backend, bounds):

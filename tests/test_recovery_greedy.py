@@ -37,6 +37,12 @@ def test_omp_is_its_definition(seed):
         torch.testing.assert_close(row, omp_by_definition(wanted, D, 5))
 
 
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_omp_takes_nothing_where_all_may_be_left(backend):
+    D = sensing_matrix(0, 30, 70)
+    assert not omp(measurements(D, 4, 0), D, 5, tol=1.0, backend=backend).any()
+
+
 def test_omp_finds_a_sparse_code_and_stops():
     D = sensing_matrix(0)
     truth = torch.zeros(3, 368, dtype=torch.float64)

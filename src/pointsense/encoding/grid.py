@@ -81,14 +81,15 @@ class FlattenedMap:
             If a point lies outside the patch.
         """
         points = torch.as_tensor(points, dtype=torch.float64).reshape(-1, 2)
-        row, column = (points + 0.5).floor().unbind(dim=1)
-        inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
+        ends = torch.tensor([self.height, self.width]) - 0.5
+        inside = ((points >= -0.5) & (points <= ends)).all(dim=1)
         if not inside.all():
             y, x = points[~inside][0].tolist()
             raise DataError(
                 f"the point (y={y:g}, x={x:g}) is not in the patch of {self.height} x {self.width} px; "
                 "give points relative to the patch's first pixel and leave out those of its neighbours"
             )
+        row, column = torch.minimum((points + 0.5).floor(), ends - 0.5).unbind(dim=1)
         signal = torch.zeros(self.bins)
         signal[(row * self.width + column).long()] = 1
         return signal, len(points) - int(signal.sum())

@@ -179,7 +179,7 @@ def matched_filter(
     """The peaks of the mass that lies about each cell, less the farther off: for objects far apart.
 
     The peaks are those of what a lone atom would take of the codes, a linear map of them, where a point of unit mass
-    gives 1; so is what each axis supports, from which nothing is taken away. Where the network's doubt has spread an
+    gives about .9 (1 in the middle of a cell, on average over bins); so is what each axis supports, from which nothing is taken away. Where the network's doubt has spread an
     object's mass over several cells, a wide atom gathers it, and it ranks; recovery would make several atoms of it,
     each with a part.
 
@@ -228,7 +228,8 @@ def _settled(atoms: Atoms, p: Tensor, mass: Tensor, reading: Reading, floor: flo
     """Slide, without atoms that turn out faint, and with as many as there are cells."""
     for _ in range(MERGES):
         p, mass = atoms.slide(p, mass, CAP, SLIDES)
-        p, mass = _merged(p[mass >= floor], mass[mass >= floor], reading.rounding)
+        keep = (mass >= floor) & (mass > 0)
+        p, mass = _merged(p[keep], mass[keep], reading.rounding)
     return p, mass
 
 

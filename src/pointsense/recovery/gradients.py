@@ -33,6 +33,10 @@ from .problem import GRAM_LIMIT
 from .supports import Supports
 from .systems import solve_on_support
 
+ROUGH = {torch.float32: 1e-5, torch.float64: 1e-10}
+"""Share of g by which D_p^T D_p u may miss it for a kept M, which an ill-conditioned support makes rough: such rows are
+solved again."""
+
 _said_singular = False
 
 
@@ -92,15 +96,18 @@ def _in_batch(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """dx (B, m), dD (m, n) or None, dlam (B,), in float64, by products of whole matrices."""
     X, D, a = X.double(), D.double(), code.double()
+    support = supports.mask(D.shape[1])
+    u = g = grad.double() * support
     if exact and supports.inverse is not None and ridge == 0:
         u = supports.multiply_inverse(grad)
+        missed = ((u @ D.T) @ D * support - g).abs().amax(-1)
+        rough = missed > ROUGH[supports.inverse.dtype] * g.abs().amax(-1)
     else:
-        support = supports.mask(D.shape[1])
-        u = grad.double() * support
-        if exact:
-            u, singular = solve_on_support(D, support, u, ridge)
-            if bool(singular.any()):
-                _say_singular()
+        rough = torch.full_like(supports.sizes, exact, dtype=torch.bool)
+    if bool(rough.any()):
+        u[rough], singular = solve_on_support(D, support[rough], g[rough], ridge)
+        if bool(singular.any()):
+            _say_singular()
     along = u @ D.T  # D_p u, eqs. (5) and (8)
     dD = None
     if need_D:

@@ -286,7 +286,7 @@ def _solve(
         if bool(doubtful.any()):
             solution.gaps[doubtful] = problem[doubtful].relative_gap(solution.code[doubtful])
         failed = ~(solution.gaps <= tol)
-        if bool(failed.any()) and max_iter is None:
+        if bool(failed.any()) and limit >= _limit(problem, method, None):
             solution = _rescue(problem, solution, failed, limit)
         return solution
 

@@ -85,8 +85,7 @@ def _cholesky_solve(
     G.diagonal(dim1=-2, dim2=-1).add_(ridge * present + (~present).to(G.dtype))
     factor, info = torch.linalg.cholesky_ex(G)
     pivots = factor.diagonal(dim1=-2, dim2=-1).square()
-    largest = torch.where(present, G.diagonal(dim1=-2, dim2=-1), 0).amax(-1, keepdim=True)
-    bad = (info > 0) | ~((pivots > SINGULAR * largest) | ~present).all(-1)
+    bad = (info > 0) | ~((pivots > SINGULAR * G.diagonal(dim1=-2, dim2=-1)) | ~present).all(-1)
     factor[bad] = torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
     solution = torch.cholesky_solve(b[..., None], factor)[..., 0]
     solution[bad] = 0

@@ -174,7 +174,7 @@ def active_set(system, support, top, lam, max_changes):
     place, c, missed, candidates = support.place, support.c, support.q, support.candidates
     changes, repairs = 0, 0
     goal = lam
-    if support.size[0] == 0 and goal < DEEP * top:
+    if support.size[0] == 0 and goal < DEEP * top < np.inf:
         lam = FALL * top
     while changes < max_changes:
         correlate(system, support)

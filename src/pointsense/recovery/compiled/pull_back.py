@@ -6,7 +6,8 @@ import numpy as np
 
 from .compiler import allocating, compiled
 
-SINGULAR = 1e-12  # Cholesky pivots below this fraction of the largest diagonal entry count as zero
+SINGULAR = 1e-12  # Cholesky pivots below this fraction of their diagonal entry count as zero
+ROUGH = 1e-5, 1e-10  # share of g by which D_p^T D_p u may miss it for a kept M in float32, float64
 
 
 @compiled
@@ -26,23 +27,21 @@ def _multiply_packed(inverse, at, k, g, u):
 @compiled
 def _cholesky_solve(gram, members, k, ridge, g, L, u):
     """``u = (D_p^T D_p + ridge I)^-1 g``; whether the matrix is regular."""
-    largest = 0.0
     for i in range(k):
         row = gram[members[i]]
         for t in range(i + 1):
             L[i, t] = row[members[t]]
         L[i, i] += ridge
-        largest = max(largest, L[i, i])
     for i in range(k):
         for t in range(i):
             total = L[i, t]
             for s in range(t):
                 total -= L[i, s] * L[t, s]
             L[i, t] = total / L[t, t]
-        pivot = L[i, i]
+        pivot = own = L[i, i]
         for s in range(i):
             pivot -= L[i, s] * L[i, s]
-        if not pivot > SINGULAR * largest:
+        if not pivot > SINGULAR * own:
             return False
         L[i, i] = np.sqrt(pivot)
     for i in range(k):
@@ -64,7 +63,7 @@ def pull_back_rows(
     """Gradients of the rows' codes; `d_columns` (n, m) is added to, what follows grad is as for `solve_rows`.
 
     gram : (n, n), for the exact rule where no inverse is kept (`inverse` empty).
-    singular (B,) : written to; such rows are left out.
+    singular (B,) : written to, also where rounding has left too little of the inverse; such rows are left out.
     """
     n, m = columns.shape
     largest = 0
@@ -96,6 +95,16 @@ def pull_back_rows(
             for t in range(m):
                 along[t] += ui * column[t]
             d_lam[b] -= ui if code[b, p[i]] > 0 else -ui
+        if exact and len(inverse) > 0:
+            size, missed = 0.0, 0.0
+            for i in range(k):
+                total, column = -g[i], columns[p[i]]
+                for t in range(m):
+                    total += along[t] * column[t]
+                size, missed = max(size, abs(g[i])), max(missed, abs(total))
+            if missed > ROUGH[0 if inverse.itemsize == 4 else 1] * size:
+                singular[b] = True
+                continue
         for t in range(m):
             dX[b, t] = along[t]
         if len(d_columns) == 0:

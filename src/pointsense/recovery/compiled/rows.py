@@ -89,10 +89,11 @@ def solve_rows(
     members = np.empty(256, np.int32)
     used, entries = 0, 0
     for b in range(len(X)):
-        _begin(system, support, projections[b], starts[b])
         for j in range(len(support.q)):
             support.q[j] = abs(projections[b, j])
         top = largest(support.q)
+        # Where D^T x = 0 the code is 0, which a start would be led to by steps in units of nothing.
+        _begin(system, support, projections[b], starts[b] if top > 0.0 else starts[b, :0])
         if path:
             changes[b] = homotopy(system, support, top, lam[b], max_changes)
         else:
@@ -127,7 +128,7 @@ def omp_rows(system, X, projections, lengths, k, tol, code):
         _begin(system, support, projections[b], nothing)
         correlate(system, support)
         size = np.sqrt((X[b] ** 2).sum())
-        while support.size[0] < k:
+        while support.size[0] < k and tol < 1.0:
             best, strongest = -1, 1e-14 * size
             for j in range(n):
                 if support.place[j] == AT_ZERO and abs(support.c[j]) > strongest * lengths[j]:
