@@ -179,9 +179,9 @@ def matched_filter(
     """The peaks of the mass that lies about each cell, less the farther off: for objects far apart.
 
     The peaks are those of what a lone atom would take of the codes, a linear map of them, where a point of unit mass
-    gives about .9 (1 in the middle of a cell, on average over bins); so is what each axis supports, from which nothing is taken away. Where the network's doubt has spread an
-    object's mass over several cells, a wide atom gathers it, and it ranks; recovery would make several atoms of it,
-    each with a part.
+    gives about .9 (1 in the middle of a cell, on average over bins); so is what each axis supports, from which nothing
+    is taken away. Where the network's doubt has spread an object's mass over several cells, a wide atom gathers it, and
+    it ranks; recovery would make several atoms of it, each with a part.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ def _spans(length: int, core: int, halo: int, fill: int) -> Iterator[tuple[tuple
 def without_seam_doubles(
     points: npt.NDArray[np.float64], tile: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
-    """Which points (K, 2) to keep, so that none is found by two tiles: of pairs of different tiles within two `SEAM`s."""
+    """Which points (K, 2) to keep, so that none is found by two tiles: one of each pair within two `SEAM`s."""
     keep = np.ones(len(points), dtype=bool)
     if len(points) < 2 or tile.min() == tile.max():
         return keep
