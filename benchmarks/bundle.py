@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
-from cell import begin, made_of, predicting, progress_printer
+from cell import begin, made_of, predicting
 from command import in_one_sentence
 from decoders import PROTOCOL, brief
 from pointsense.datasets import Dataset, load_dataset
@@ -34,6 +35,7 @@ from pointsense.images import read_image
 from pointsense.inference.bundled import FOLDER
 from pointsense.inference.detector import Detector
 from pointsense.learning.fit import FRACTION, train
+from pointsense.learning.progress import plain_lines
 from pointsense.learning.run_folder import LEARNED_FROM
 from pointsense.learning.selection import Selection
 from pointsense.model.config import override
@@ -182,7 +184,7 @@ def make(name: str, data: Path, runs: Path, minutes: float, seed: int, overwrite
         time_limit=minutes,
         seed=seed,
         resume=True,
-        report=progress_printer(),
+        report=plain_lines(Console()),
     )
     made = json.loads(made_of(run).read_text()) if made_of(run).is_file() else {}
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,12 @@ import datetime
 import json
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Console
 
 from decoders import PROTOCOL, brief, compare_decoders
 from methods import Method
@@ -28,10 +28,7 @@ from tasks import Task, configured, views_of
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
-    from pointsense.learning.course import Progress
     from pointsense.peers.problem import Candidates
-
-REPORT_SECONDS = 30.0
 
 CANDIDATES = "candidates.json"
 """In the run folder of a peer: all that it saw."""
@@ -85,6 +82,7 @@ def train_or_resume(
         If the folder holds a training with other settings.
     """
     from pointsense.learning.fit import train
+    from pointsense.learning.progress import plain_lines
 
     asked = asked_of(run)
     begun = run.is_dir() and any(run.iterdir()) and not overwrite
@@ -104,13 +102,14 @@ def train_or_resume(
         time_limit=request["minutes"],
         seed=request["seed"],
         resume=True,
-        report=progress_printer(),
+        report=plain_lines(Console()),
     )
 
 
 def learned_again(run: Path, dataset: Dataset, again: Path, minutes: float, overwrite: bool) -> None:
     """Train once more as `run` was, on all images, into `again`, unless that is there."""
     from pointsense.learning.fit import refit
+    from pointsense.learning.progress import plain_lines
     from pointsense.learning.run_folder import read_metrics
 
     begin(again, overwrite)
@@ -122,24 +121,8 @@ def learned_again(run: Path, dataset: Dataset, again: Path, minutes: float, over
         again,
         time_limit=minutes,
         resume=True,
-        report=progress_printer(),
+        report=plain_lines(Console()),
     )
-
-
-def progress_printer() -> Callable[[Progress], None]:
-    """A `report` for `train`: a line for every new score of the selection part, else every half minute."""
-    from pointsense.learning.progress import describe
-
-    last, shown = time.monotonic(), None
-
-    def report(progress: Progress) -> None:
-        nonlocal last, shown
-        if progress.selection_f1 == shown and time.monotonic() - last < REPORT_SECONDS:
-            return
-        last, shown = time.monotonic(), progress.selection_f1
-        print(f"  step {progress.step}/{progress.steps}: {describe(progress)}", flush=True)
-
-    return report
 
 
 def run_ours(

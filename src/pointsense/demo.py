@@ -201,7 +201,7 @@ def _training(run: Path, dataset: Dataset, detector: Detector, metrics: dict[str
     return Section(
         "Training and the choice of the threshold",
         f"{metrics['steps']} steps in {metrics['seconds']:.0f} s on {metrics['device']}, seed {metrics['seed']}. "
-        f"Stopping, decoder and threshold were chosen on {len(selection)} of the training images that the network "
+        f"Stopping, reading and threshold were chosen on {len(selection)} of the training images that the network "
         "never learned from; the held-out images were opened for the scores alone.",
         figures=[
             Figure((run / CURVE).read_bytes(), "Loss of eq. (3), and F1 on the selection images.", wide=True),

@@ -1,1 +1,1 @@
-"""Training: crops, losses, the choice of decoder and threshold, and the run folder."""
+"""Training: crops, losses, the choice of reading and threshold, and the run folder."""

@@ -37,7 +37,7 @@ def model_card(detector: Detector, metrics: dict[str, Any], dataset: Dataset) ->
         look = f"\n- a second look at candidates, in crops of {config.look} px of the image, {config.look_steps} steps"
     images = f"{len(metrics['train_images'])} images to fit, {len(chosen['images'])} to select on"
     scored = (
-        "On the selection part of the training images, on which stopping, decoder and threshold were chosen"
+        "On the selection part of the training images, on which stopping, reading and threshold were chosen"
     )
     doubt = "so these\nfigures flatter"
     if before := metrics["before"]:

@@ -60,7 +60,7 @@ def train(
     class_name : str
         What the points are, where there is one radius.
     selection_fraction : float
-        Share of the training images to choose stopping, decoder and threshold on; see `draw_selection`.
+        Share of the training images to choose stopping, reading and threshold on; see `draw_selection`.
     max_train_images : int, optional
         Use the first so many by name.
     time_limit : float, optional

@@ -20,7 +20,7 @@ SECONDS_BETWEEN_LINES = 15.0
 def shown_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
     """Yield what to call with each `Progress` of a training."""
     if not console.is_terminal:
-        yield _plain_lines(console)
+        yield plain_lines(console)
         return
     columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
     with Bar(*columns, console=console) as bar:
@@ -32,7 +32,8 @@ def shown_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def _plain_lines(console: Console) -> Callable[[Progress], None]:
+def plain_lines(console: Console) -> Callable[[Progress], None]:
+    """What prints a line for every new F1 on the selection images, and now and then."""
     printed_at = -SECONDS_BETWEEN_LINES
     last_f1: float | None = None
 

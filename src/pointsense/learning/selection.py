@@ -1,4 +1,4 @@
-"""The selection part: images of `train` on which stopping, decoder and threshold are chosen, and nothing else is."""
+"""The selection part: images of `train` on which stopping, reading and threshold are chosen, and nothing else is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's code of a patch: points on observation axes, measured, recovered, and merged by their votes."""
+"""The paper's code of a patch: points on observation axes, measured and recovered."""
 
 from __future__ import annotations
 
