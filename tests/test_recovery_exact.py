@@ -17,13 +17,13 @@ from pointsense.recovery import (
     lam_from_noise,
     lam_max,
     lasso,
+    methods,
     omp,
     relative_gap,
     sparse_code,
     weights_from_noise,
 )
 from pointsense.recovery import compiled as compiled_module
-from pointsense.recovery import solve as solve_module
 from pointsense.recovery.batched import driver as batched
 from pointsense.recovery.orthogonal import orthogonal_active_set
 from pointsense.recovery.problem import Problem
@@ -408,7 +408,7 @@ def test_inverses_above_the_limit_are_not_kept(monkeypatch):
     x = measurements(D, 20, 0).requires_grad_()
     grads = {}
     for limit in (1 << 20, 1000):
-        monkeypatch.setattr(solve_module, "INVERSE_LIMIT", limit)
+        monkeypatch.setattr(methods, "INVERSE_LIMIT", limit)
         for backend in ("compiled", "torch"):
             storages, out = saved(lambda backend=backend: sparse_code(x, D, 0.4, backend=backend))
             assert (max(storages.values()) > 1 << 19) == (limit > 1000) or sum(storages.values()) < 1 << 20

@@ -1,6 +1,7 @@
 """Data sets of images and points: reading the layouts, checking them, estimating the object's size."""
 
-from pointsense.datasets.check import Finding, check, summary, too_dense
+from pointsense.datasets.check import Finding, check, summary
+from pointsense.datasets.crowding import too_dense
 from pointsense.datasets.dataset import Dataset, Sample, check_points_inside
 from pointsense.datasets.listing import list_images
 from pointsense.datasets.load import load_dataset

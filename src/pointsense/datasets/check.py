@@ -11,25 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-from scipy.spatial import cKDTree
-
-from pointsense.datasets.dataset import LOOK_ALIKE, Dataset, Sample, check_points_inside, points_inside
+from pointsense.datasets.crowding import crowding
+from pointsense.datasets.dataset import LOOK_ALIKE, Dataset, Sample, check_points_inside, first_few
 from pointsense.datasets.division import check_both_parts
 from pointsense.datasets.load import read_dataset
-from pointsense.datasets.radius import estimate_radius, nearest_distances
+from pointsense.datasets.radius import estimate_radius
+from pointsense.datasets.swapped import Looked, are_swapped, look, seem_swapped
 from pointsense.errors import DataError
-from pointsense.images import read_image
 
 SHOWN = 10
 """Problems of one kind that are listed before the rest is only counted."""
-
-WINDOW_RADII, CROWDED_WINDOW = 8, 64
-"""Without a model's own numbers: a window of 8 radii that holds more than one point per radius squared."""
-
-SURE = 4.0
-"""Standard errors by which exchanged coordinates must fit the images better to be called swapped."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +29,6 @@ class Finding:
 
     level: Literal["error", "warning"]
     message: str
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What is kept of an opened image: its shape and number type, and how points stand out from it.
-
-    `contrast` is (K, 2) for the points that lie inside in both orders of the coordinates: the distance of the
-    grey value from the image's median at (y, x) and at (x, y).
-    """
-
-    sample: Sample
-    shape: tuple[int, int, int]
-    dtype: str
-    contrast: npt.NDArray[np.float64]
 
 
 def check(
@@ -88,11 +65,11 @@ def check(
     outside, looked = [], []
     for sample in dataset.samples:
         try:
-            looked.append(_look(sample))
+            looked.append(look(sample))
             check_points_inside(sample, looked[-1].shape)
         except DataError as error:
             outside.append(str(error))
-    swapped = list(_swapped(looked))
+    swapped = list(are_swapped(looked))
     errors = [*swapped, *reading.problems, *outside]
     if errors[SHOWN:]:
         errors[SHOWN:] = [
@@ -112,13 +89,13 @@ def check(
     errors += [finding.message for finding in mixed if finding.level == "error"]
     warnings = [
         *reading.notes,
-        *([] if swapped else _seem_swapped(looked)),
+        *([] if swapped else seem_swapped(looked)),
         *(finding.message for finding in mixed if finding.level == "warning"),
         *_classes(dataset),
         *_twins(dataset),
         *_straddling_groups(dataset),
         *_radii(dataset, radius),
-        *_crowding(dataset, radius, window, capacity),
+        *crowding(dataset, radius, window, capacity),
     ]
     return [Finding("error", message) for message in errors] + [
         Finding("warning", message) for message in warnings
@@ -142,64 +119,6 @@ def summary(
     listed = ", ".join(f"{name or 'no class'} {count}" for name, count in sorted(kinds.items()))
     of = f" ({listed})" if any(kinds) else ""
     return f"images: {split}, {empty} without a point; points: {kinds.total()}{of}"
-
-
-def _look(sample: Sample) -> Looked:
-    image = read_image(sample.path)
-    both = points_inside(sample.points, image.shape) & points_inside(sample.points[:, ::-1], image.shape)
-    points = sample.points[both]
-    median = np.median(image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)].mean(axis=2))
-    contrast = [np.abs(_grey_around(image, order) - median) for order in (points, points[:, ::-1])]
-    return Looked(sample, image.shape, str(image.dtype), np.stack(contrast, axis=1))
-
-
-def _grey_around(image: npt.NDArray[Any], points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean over channels and 7 x 7 pixels around each of the (K, 2) points -> (K,)."""
-    steps = np.arange(-3, 4)
-    rows, columns = (
-        np.clip(np.rint(points[:, axis]).astype(int)[:, None] + steps, 0, image.shape[axis] - 1)
-        for axis in (0, 1)
-    )
-    return image[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2, 3), dtype=np.float64)
-
-
-def _swapped(looked: Sequence[Looked]) -> Iterator[str]:
-    """By geometry: outside as given, inside when exchanged."""
-    outside = inside_swapped = 0
-    for image in looked:
-        points = image.sample.points[~points_inside(image.sample.points, image.shape)]
-        outside += len(points)
-        inside_swapped += int(points_inside(points[:, ::-1], image.shape).sum())
-    if inside_swapped > max(1, outside / 2):
-        yield (
-            f"x and y are probably swapped: {inside_swapped} of {outside} points that lie outside would lie "
-            "inside; exchange the names of the two columns"
-        )
-
-
-def _seem_swapped(looked: Sequence[Looked]) -> Iterator[str]:
-    """By what lies under the points."""
-    if _evidence_for_swap([image.contrast for image in looked]) > SURE:
-        yield (
-            "x and y are probably swapped: what stands out in the images lies at the exchanged positions; "
-            "look at an overlay, and exchange the names of the two columns"
-        )
-
-
-def _evidence_for_swap(contrasts: Sequence[npt.NDArray[np.float64]]) -> float:
-    """Standard errors by which exchanged points stand out more from their images than the given ones.
-
-    Each image counts once, for its points share whatever unevenness it has; where there are fewer than five,
-    each point.
-    """
-    differences = [pairs[:, 1] - pairs[:, 0] for pairs in contrasts if len(pairs)]
-    if len(differences) >= 5:
-        values = np.array([difference.mean() for difference in differences])
-    else:
-        values = np.concatenate([np.zeros(0), *differences])
-    if len(values) < 5 or not values.std() > 0:
-        return 0.0
-    return float(values.mean() / values.std(ddof=1) * np.sqrt(len(values)))
 
 
 def _mixed(looked: Sequence[Looked]) -> Iterator[Finding]:
@@ -280,7 +199,7 @@ def _straddling_groups(dataset: Dataset) -> Iterator[str]:
         names = sorted(set.union(*(splits[group] for group in straddling)))
         yield (
             f"{len(straddling)} of {len(splits)} groups are in more than one of {', '.join(names)} "
-            f"({_some(straddling)}): scores will flatter; split by group"
+            f"({first_few(straddling)}): scores will flatter; split by group"
         )
 
 
@@ -289,8 +208,8 @@ def _radii(dataset: Dataset, radius: float | None) -> Iterator[str]:
     known, occurring = set(dataset.radius_px), set(dataset.class_names)
     if strange := sorted(known - occurring - {""}):
         yield (
-            f"dataset.json gives a match radius for {_some(strange)}, and no point is of that class: "
-            f"{f'the classes are {_some(sorted(occurring))}' if occurring else 'the points have no class'}"
+            f"dataset.json gives a match radius for {first_few(strange)}, and no point is of that class: "
+            f"{f'the classes are {first_few(sorted(occurring))}' if occurring else 'the points have no class'}"
         )
     if radius is not None or "" in known:
         return
@@ -302,51 +221,9 @@ def _radii(dataset: Dataset, radius: float | None) -> Iterator[str]:
         )
     if lacking := sorted(occurring - known) if known & occurring else []:
         yield (
-            f"dataset.json gives no match radius for {_some(lacking)}: --each-class needs it, or --radius CLASS=PX"
+            f"dataset.json gives no match radius for {first_few(lacking)}: --each-class needs it, or --radius CLASS=PX"
         )
-
-
-def _crowding(
-    dataset: Dataset, radius: float | None, window: float | None, capacity: int | None
-) -> Iterator[str]:
-    if radius is None:
-        radius = min(dataset.radius_px.values(), default=None) or estimate_radius(dataset)
-    if window is None and radius is not None:
-        window = WINDOW_RADII * radius
-    if window is not None:
-        yield from too_dense(dataset.samples, window, CROWDED_WINDOW if capacity is None else capacity)
-    distances = np.concatenate(
-        [np.zeros(0), *(nearest_distances(sample.points) for sample in dataset.samples)]
-    )
-    if radius is not None and len(distances) and (median := float(np.median(distances))) < radius:
-        yield (
-            f"spacing below the bandwidth: half of the points have a neighbour within {median:.3g} px, the "
-            f"radius is {radius:g} px: neighbours melt into one; take a smaller radius"
-        )
-
-
-def too_dense(samples: Sequence[Sample], window: float, capacity: int) -> Iterator[str]:
-    """A sentence where windows of so many px a side hold more points than the code of one can bring back."""
-    fullest = {sample.name: _most_in_window(sample.points, window) for sample in samples}
-    if crowded := [name for name, count in fullest.items() if count > capacity]:
-        yield (
-            f"denser than the code can hold: up to {max(fullest.values())} points in a window of "
-            f"{window:g} px, where {capacity} fit ({_some(crowded)}); enlarge the images or shrink it"
-        )
-
-
-def _most_in_window(points: npt.NDArray[np.float64], window: float) -> int:
-    """The most points in any square of side `window` px that is centred on one of the (K, 2) points."""
-    if not len(points):
-        return 0
-    tree = cKDTree(points)
-    return int(tree.query_ball_point(points, window / 2, p=np.inf, return_length=True).max())
 
 
 def _counted(counts: Counter[Any]) -> str:
     return ", ".join(f"{value} in {number}" for value, number in counts.most_common()) + " images"
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first three names, and a sign that there are more."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

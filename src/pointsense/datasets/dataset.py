@@ -167,6 +167,11 @@ class DatasetReading:
         return self.dataset
 
 
+def first_few(names: Sequence[str]) -> str:
+    """The first three names, and a sign that there are more."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
 def points_inside(points: npt.NDArray[Any], shape: tuple[float, ...]) -> npt.NDArray[np.bool_]:
     """Which of the (K, 2) yx points lie on an image of `shape` (H, W, ...), borders of pixels included."""
     low, high = -0.5, np.array(shape[:2]) - 0.5

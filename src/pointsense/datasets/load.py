@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pointsense.datasets import folder, spotiflow
-from pointsense.datasets.dataset import LOOK_ALIKE, SPLITS, Dataset, DatasetReading, Sample
+from pointsense.datasets.dataset import LOOK_ALIKE, SPLITS, Dataset, DatasetReading, Sample, first_few
 from pointsense.datasets.folder import image_name, unknown_images
 from pointsense.datasets.official import named, read_official
 from pointsense.datasets.official.source import split_of
@@ -281,5 +281,4 @@ def _is_length(value: Any) -> bool:
 
 def _some(names: list[str]) -> str:
     """The first three names, and how many there are."""
-    listed = ", ".join(names[:3])
-    return listed if len(names) <= 3 else f"{listed}, ... ({len(names)} images)"
+    return first_few(names) + (f" ({len(names)} images)" if len(names) > 3 else "")

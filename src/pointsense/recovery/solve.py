@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from functools import partial
 from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from . import compiled
-from .dal import dal
 from .gradients import SupportRule
 from .graphs import outside_of_graphs
-from .orthogonal import orthogonal_active_set
+from .methods import ITERATIONS, limit_of, solve
 from .problem import LassoResult, Problem, Status, check_number, check_start, check_system, per_column
-from .proximal import STEPS, proximal_gradient, unroll
-from .supports import Solution, Supports
+from .proximal import STEPS, unroll
+from .supports import Supports
 from .systems import polish
 
-Iteration = Callable[[Problem, float, int], tuple[Tensor, Tensor]]
-
-#: Iterative solvers, and the default of max_iter.
-ITERATIONS: dict[str, tuple[Iteration, int]] = {
-    "fista": (partial(proximal_gradient, kind="fista"), 5_000),
-    "ista": (partial(proximal_gradient, kind="ista"), 1_000),
-    "dal": (dal, 500),
-}
 METHODS = ("auto", "active_set", "homotopy", *ITERATIONS)
 BACKWARDS = ("exact", "paper", "unrolled")
 TOL = 1e-6
 #: Aim of the exact rule unless told otherwise: its gradient needs the very support of the solution.
 SUPPORT_TOL = 1e-10
 UNROLLED_STEPS = 100
-DOUBTFUL = 1e-12  # relative gap above which an exact method's code is certified once more
-#: Bytes of the inverses that one call keeps for its backward pass; above it they are computed again.
-INVERSE_LIMIT = 32 << 20
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -102,9 +88,9 @@ def lasso(
     scale = _scale(weights, x, D)
     scale = None if scale is None else scale.detach()
     problem = _problem(x, D, lam, warm_start, positive, upper, scale).in_float64()
-    solution = _solve(problem, method, tol, max_iter, backend)
+    solution = solve(problem, method, tol, max_iter, backend)
     status = torch.full_like(solution.iterations, Status.STALLED, dtype=torch.int8)
-    status[solution.iterations >= _limit(problem, method, max_iter)] = Status.MAX_ITER
+    status[solution.iterations >= limit_of(problem, method, max_iter)] = Status.MAX_ITER
     status[solution.gaps <= tol] = Status.CONVERGED
     shape = problem.batch_shape
     code = solution.code if scale is None else solution.code / scale
@@ -200,7 +186,7 @@ def sparse_code(
             if wants_gradient and exact and keep_inverse and ridge == 0:
                 kept = torch.promote_types(x.dtype, torch.float32)
             checked = problem.in_float64()
-            solution = _solve(checked, method, aim, max_iter, backend, kept)
+            solution = solve(checked, method, aim, max_iter, backend, kept)
             solved, supports = solution.code, solution.supports
             if supports is None:
                 solved = polish(checked, solved) if exact else solved
@@ -256,62 +242,6 @@ def _scale(weights: Tensor | None, x: Tensor, D: Tensor) -> Tensor | None:
     return scale
 
 
-def _solve(
-    problem: Problem,
-    method: str,
-    tol: float,
-    max_iter: int | None,
-    backend: str,
-    kept: torch.dtype | None = None,
-) -> Solution:
-    """The solution of a problem in float64; with the inverses of its supports in the dtype `kept`."""
-    limit = _limit(problem, method, max_iter)
-    in_rows = compiled.serves(backend, problem.X)
-    with torch.no_grad(), torch.autocast(problem.X.device.type, enabled=False):
-        if method in ITERATIONS or len(problem.X) == 0:
-            return _iterate(problem, method, tol, limit)
-        if in_rows:
-            from .compiled.driver import solve
-        else:
-            from .batched.driver import solve
-        solution = solve(
-            problem, path=method == "homotopy", max_changes=limit, kept=kept, limit=INVERSE_LIMIT
-        )
-        # What was cut short, or lies where the solvers' own formula does not reach (lam = 0, tight bounds).
-        doubtful = ~(solution.gaps <= DOUBTFUL) | (solution.iterations >= limit)
-        if problem.positive or problem.upper is not None:
-            clipped = problem.clip(solution.code)
-            doubtful |= (clipped != solution.code).any(-1)
-            solution.code[doubtful] = clipped[doubtful]
-        if bool(doubtful.any()):
-            solution.gaps[doubtful] = problem[doubtful].relative_gap(solution.code[doubtful])
-        failed = ~(solution.gaps <= tol)
-        if bool(failed.any()) and limit >= _limit(problem, method, None):
-            solution = _rescue(problem, solution, failed, limit)
-        return solution
-
-
-def _rescue(problem: Problem, solution: Solution, failed: Tensor, limit: int) -> Solution:
-    """Solve without the Gram matrix, one after the other, what its rounding stopped; keep what is better."""
-    code, gaps, iterations = solution.code, solution.gaps, solution.iterations
-    other, spent = orthogonal_active_set(problem[failed], limit)
-    better = problem[failed].relative_gap(other)
-    iterations[failed] += spent
-    rows = failed.nonzero()[:, 0][better < gaps[failed]]
-    code[rows], gaps[rows] = other[better < gaps[failed]], better[better < gaps[failed]]
-    return Solution(code, gaps, iterations, Supports.of(code, problem.upper))
-
-
-def _iterate(problem: Problem, method: str, tol: float, limit: int) -> Solution:
-    code = problem.X.new_zeros(len(problem.X), problem.D.shape[1])
-    iterations = torch.zeros(len(code), dtype=torch.long, device=code.device)
-    c = problem.X @ problem.D
-    rest = (c if problem.positive else c.abs()).amax(-1) > problem.lam  # elsewhere the solution is zero
-    if bool(rest.any()):
-        code[rest], iterations[rest] = ITERATIONS[method][0](problem[rest], tol, limit)
-    return Solution(code, problem.relative_gap(code), iterations)
-
-
 def _unrolled(
     problem: Problem, method: str, max_iter: int | None, tol: float | None
 ) -> tuple[Tensor, Tensor | None]:
@@ -323,12 +253,6 @@ def _unrolled(
         return code, None
     with torch.no_grad():
         return code, problem.in_float64().relative_gap(code.double())
-
-
-def _limit(problem: Problem, method: str, max_iter: int | None) -> int:
-    if max_iter is not None:
-        return max_iter
-    return ITERATIONS[method][1] if method in ITERATIONS else 5 * sum(problem.D.shape)
 
 
 def _check_options(method: str, tol: float, max_iter: int | None, backend: str, bounded: bool) -> None:
