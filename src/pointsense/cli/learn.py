@@ -224,7 +224,7 @@ def _shown(device: str, out: Path, about: str) -> Iterator[Any]:
         with shown_progress(console) as report:
             yield report
     except KeyboardInterrupt:
-        fail(f"stopped; go on with the same command and --resume (not --overwrite), as far as {out} got", 130)
+        fail(f"stopped; go on with the same command and --resume, as far as {out} got", 130)
 
 
 def _say_if_new(out: Path, resume: bool) -> None:
