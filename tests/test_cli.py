@@ -896,9 +896,10 @@ def test_evaluate_predictions(cli, two_images, tmp_path):
 def test_a_threshold_below_what_was_kept_is_told(cli, two_images, tmp_path):
     data, found = two_images
     arguments = (data, "--predictions", found, "--radius", 3)
-    write(found / "predict.json", json.dumps({"thresholds": {"A": 0.4, "B": 0.05}, "images": []}))
+    write(found / "predict.json", json.dumps({"thresholds": {"A": 0.4, "B": 0.05, "C": None}, "images": []}))
     [said] = evaluated(cli, tmp_path, *arguments, "--threshold", 0.1)[2]
     assert "holds what scores at least 0.4 of A, the threshold is 0.1: nothing lower was kept" in said
+    assert "predict again with --threshold A=0.1" in said
     assert evaluated(cli, tmp_path, *arguments, "--threshold", 0.5)[2] == []
 
 

@@ -66,7 +66,8 @@ def test_a_picture_holds_its_surroundings(monkeypatch, middle):
         drawn.update(crop=crop, detections=detections, truth=truth, match=match)
 
     monkeypatch.setattr(mistakes, "draw_overlay", draw)
-    image = np.arange(200 * 300).reshape(200, 300, 1)
+    rows, columns = np.indices((200, 300))
+    image = np.stack([rows, columns % 256, columns // 256], axis=2).astype(np.uint8)
     generator = np.random.default_rng(0)
     truth = np.round(generator.uniform((0, 0), (199, 299), (300, 2)))
     found = np.clip(truth[:200] + generator.integers(-4, 5, (200, 2)), 0, (199, 299))
@@ -74,11 +75,12 @@ def test_a_picture_holds_its_surroundings(monkeypatch, middle):
     case = Case("a.png", None, truth, found, np.ones(300))
     [result] = evaluate([case], RADIUS).cases
     mistakes._picture(image, case, result, np.array(middle), RADIUS)
-    crop, match = drawn["crop"][:, :, 0], drawn["match"]
-    first = crop[0, 0] // 300, crop[0, 0] % 300
+    crop, match = np.asarray(drawn["crop"]).astype(int), drawn["match"]
+    places = np.stack([crop[..., 0], crop[..., 1] + 256 * crop[..., 2]], axis=2)
+    first = places[0, 0]
     assert np.abs(np.array(middle) - first).max() <= 30
     for y, x in drawn["truth"].astype(int):
-        assert crop[y, x] == (y + first[0]) * 300 + x + first[1]
+        assert places[y, x].tolist() == [y + first[0], x + first[1]]
     pairs = drawn["truth"][match.pairs[:, 0]] - drawn["detections"][match.pairs[:, 1]]
     assert np.hypot(*pairs.T).max() <= RADIUS
     whole = {tuple(place) for place in truth[result.match.missed]}
@@ -96,7 +98,7 @@ def test_pictures_of_what_lies_on_the_border_or_beyond(monkeypatch, place):
     [result] = evaluate([case], RADIUS).cases
     mistakes._picture(np.zeros((200, 300, 1), np.uint8), case, result, np.array(place), RADIUS)
     crop, detections, truth, match = drawn[0]
-    assert crop.size
+    assert min(crop.size)
     inside = -0.5 <= place[0] <= 199.5 and -0.5 <= place[1] <= 299.5
     assert len(detections) == len(truth) == len(match.pairs) == inside
 

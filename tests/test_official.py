@@ -453,17 +453,17 @@ def test_labels_beside_their_images(tmp_path):
 
 def test_vocs_own_folders(tmp_path):
     image(tmp_path / "SegmentationClass" / "a.png")
-    for name in "ab":
+    for name in ("a", "b c"):
         image(tmp_path / "JPEGImages" / f"{name}.jpg")
         text(
             tmp_path / "Annotations" / f"{name}.xml",
             f"<annotation><filename>{name}.jpg</filename></annotation>",
         )
     text(tmp_path / "ImageSets" / "Main" / "train.txt", "a\n")
-    text(tmp_path / "ImageSets" / "Main" / "val.txt", "b\n")
-    text(tmp_path / "ImageSets" / "Main" / "trainval.txt", "a\nb\n")
+    text(tmp_path / "ImageSets" / "Main" / "val.txt", "b c \n")
+    text(tmp_path / "ImageSets" / "Main" / "trainval.txt", "a\nb c\n")
     reading = read_official("voc", tmp_path)
-    assert list(points_of(reading)) == ["JPEGImages/a.jpg", "JPEGImages/b.jpg"]
+    assert list(points_of(reading)) == ["JPEGImages/a.jpg", "JPEGImages/b c.jpg"]
     assert [sample.split for sample in reading.dataset.samples] == ["train", "val"]
     assert "1 of 3 images below" in reading.notes[-1]
     assert "have no labels, first SegmentationClass/a.png: left out" in reading.notes[-1]
@@ -485,6 +485,7 @@ def test_folders_name_the_split(tmp_path):
             "__MACOSX/a.geojson",
         ):
             text(tmp_path / folder / hidden, "\0")
+    text(tmp_path / "labelme" / "x.json", "of another tool")
     for name in ("voc", "coco"):
         reading = read_official(name, tmp_path)
         assert [(Path(s.name).stem, s.split) for s in reading.dataset.samples] == [
@@ -509,6 +510,12 @@ def test_an_outline_around_another_is_no_cell(tmp_path):
     cells = [square(5, 5, 4), square(9, 5, 4), square(20, 8, 5)]
     text(tmp_path / "a.geojson", json.dumps(cells))
     assert len(read_official("qupath", tmp_path).dataset.samples[0].points) == 3
+    hole = square(3, 3, 12)
+    hole["geometry"]["coordinates"] += square(4, 4, 10)["geometry"]["coordinates"]
+    text(
+        tmp_path / "a.geojson", json.dumps([*cells, hole, square(6, 6, 4)])
+    )  # in a hole, and over one another
+    assert len(read_official("qupath", tmp_path).dataset.samples[0].points) == 5
     text(tmp_path / "a.geojson", json.dumps([*cells, square(3, 3, 12)]))
     with pytest.raises(DataError, match="an outline with another one inside: it may be a region"):
         read_official("qupath", tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from pointsense.errors import DataError
 
@@ -59,14 +60,18 @@ def _check_outlines(path: Path, features: list[dict[str, Any]]) -> None:
 
 
 def _one_around_another(outlines: list[dict[str, Any]]) -> bool:
-    """Whether the centre of one of the polygons lies inside of another."""
-    shapes = [[np.array(ring, float)[:, :2] for ring, *_ in _polygons(one)] for one in outlines]
-    centres = np.array([_centre(_polygons(one)) for one in outlines]).reshape(-1, 2)
-    for k, rings in enumerate(shapes):
-        for ring in rings:
-            near = ((centres >= ring.min(0)) & (centres <= ring.max(0))).all(1)
-            near[k] = False
-            if near.any() and _inside(ring, centres[near]).any():
+    """Whether all of an outline lies inside of another one, and not in a hole of it."""
+    rings = [[np.array(ring, float)[:, :2] for ring in part] for one in outlines for part in _polygons(one)]
+    low, high = (np.array([end(part[0], axis=0) for part in rings]) for end in (np.min, np.max))
+    tree = cKDTree((low + high) / 2)
+    near = tree.query_ball_point((low + high) / 2, np.linalg.norm(high - low, axis=1) / 2)
+    for k, others in enumerate(near):
+        for j in others:
+            if j == k or (low[j] < low[k]).any() or (high[j] > high[k]).any():
+                continue
+            outer, *holes = rings[k]
+            inner = rings[j][0]
+            if _inside(outer, inner).all() and not any(_inside(hole, inner).any() for hole in holes):
                 return True
     return False
 

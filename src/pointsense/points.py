@@ -223,7 +223,7 @@ class Detections:
         ------
         DataError
             If the file is not GeoJSON, or holds lines, which have no single position, or outlines that may be regions:
-            of tiles and the like, or of annotations beside anything else.
+            of tiles and the like, or of annotations beside anything else or around one another.
         """
         path = Path(path)
         try:

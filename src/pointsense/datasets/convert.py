@@ -48,7 +48,6 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
     if lost := [sample.path for sample in samples if not os.access(sample.path, os.R_OK)]:
         raise DataError(f"cannot read the image {lost[0]}: it is not there, or its permissions forbid it")
     divided = any(sample.split != "train" for sample in samples)
-    split = [(s.name, s.split) for s in samples if s.split and divided]
     groups = [(s.name, s.group) for s in samples if dataset.has_groups]
     scale = {
         "um_per_px": dataset.um_per_px,
@@ -56,7 +55,7 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
         "smallest_radius_px": dataset.smallest_radius_px,
     }
     known = {key: value for key, value in scale.items() if value is not None}
-    for name, content in (("split.csv", split), ("groups.csv", groups), ("dataset.json", known)):
+    for name, content in (("split.csv", divided), ("groups.csv", groups), ("dataset.json", known)):
         if not content and (out / name).exists():
             os.replace(out / name, out / f"{name}.before")
             log.warning("%s is not of this data set: set aside as %s.before", out / name, name)
@@ -67,8 +66,8 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
                 os.symlink(sample.path.resolve(), temporary)
             else:
                 shutil.copyfile(sample.path, temporary)
-    if split:
-        write_table(out / "split.csv", ("image", "split"), split)
+    if divided:
+        write_table(out / "split.csv", ("image", "split"), [(s.name, s.split) for s in samples if s.split])
     if groups:
         write_table(out / "groups.csv", ("image", "group"), groups)
     if known:

@@ -88,7 +88,7 @@ def draw_selection(
     """
     check_both_parts(samples, val, classes)
     units = units_of(samples, val)
-    _warn_if_drawn_by_image(samples, units)
+    _warn_if_drawn_by_image(samples, val)
     names = sorted(set(units))
     parts = _parts_of(samples, units, names, classes)
     points = parts[1]
@@ -122,18 +122,17 @@ def draw_selection(
     return both
 
 
-def _warn_if_drawn_by_image(samples: Sequence[Sample], units: Sequence[Unit]) -> None:
+def _warn_if_drawn_by_image(samples: Sequence[Sample], val: Sequence[Sample]) -> None:
     groups = {s.group for s in samples}
-    divided = {s.group for s, (by_image, _) in zip(samples, units, strict=True) if by_image}
-    if divided and len(groups) == 1:
-        log.warning("all training images are of one group: the selection part is drawn by image and flatters")
-    elif divided:
+    if seen := groups & {s.group for s in val}:
         log.warning(
-            "groups are in train and in val (%d of %d): their images are drawn one by one for the selection part, too, "
-            "which flatters as val does",
-            len(divided),
+            "groups are in train and in val (%d of %d): images are drawn one by one for the selection part, too, which "
+            "flatters as val does",
+            len(seen),
             len(groups),
         )
+    elif len(groups) == 1:
+        log.warning("all training images are of one group: the selection part is drawn by image and flatters")
 
 
 def _parts_of(

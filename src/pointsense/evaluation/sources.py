@@ -143,8 +143,8 @@ class FolderSource:
             if (asked := thresholds.get(name, thresholds.get("", kept))) < kept:
                 log.warning(
                     "%s holds what scores at least %.4g%s, the threshold is %.4g: nothing lower was kept; predict "
-                    "again with --threshold %.4g",
-                    folder, kept, f" of {name}" * bool(name), asked, asked,
+                    "again with --threshold %s%.4g",
+                    folder, kept, f" of {name}" * bool(name), asked, f"{name}=" * bool(name), asked,
                 )  # fmt: skip
 
     def candidates(self, samples: Sequence[Sample]) -> FoundByImage:

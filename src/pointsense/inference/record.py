@@ -128,7 +128,8 @@ def _recorded_files(folder: Path | str) -> dict[str, list[str]]:
 def recorded_thresholds(folder: Path | str) -> dict[str, float]:
     """The least scores by class that a prediction kept, by its record; none where it has none."""
     found = _recorded(folder).get("thresholds")
-    return dict(found) if isinstance(found, dict) else {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: float(value) for name, value in pairs if isinstance(value, int | float)}
 
 
 def recorded_images(folder: Path | str) -> dict[str, str]:

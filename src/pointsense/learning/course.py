@@ -95,9 +95,8 @@ class Course:
         """Go on from a checkpoint."""
         parts, values = stored
         self.state = State(**values["state"])
-        self.state.alarms = [
-            Alarm(int(k), *rest) for k, *rest in parts.pop("alarms", {}).get("", torch.empty(0, 4)).tolist()
-        ]
+        found = parts.pop("alarms", {}).get("", torch.tensor(self.state.alarms)).tolist()
+        self.state.alarms = [Alarm(int(k), *rest) for k, *rest in found]
         if self.state.alarms:
             self.training.crops.alarms = self.state.alarms
         self.best = parts.pop("best")

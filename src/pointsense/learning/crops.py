@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -159,10 +158,9 @@ class Crops:
     @property
     def unseen(self) -> float:
         """Share of the images' area that the grid's whole patches leave out along the borders."""
-        side = self.config.patch
-        patches = Counter(number for number, _, _ in self.grid)
-        covered = [min(patches[k] * side**2, area) for k, area in enumerate(self.areas)]
-        return 1 - float(np.sum(covered) / self.areas.sum())
+        sides = np.array([self._sides(k) for k in range(len(self.fields))])
+        whole = np.maximum(sides // self.config.patch, 1) * self.config.patch
+        return 1 - float(np.minimum(whole, sides).prod(axis=1).sum() / self.areas.sum())
 
     def batch(self, step: int) -> Batch:
         """The crops of a step."""

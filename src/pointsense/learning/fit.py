@@ -106,8 +106,6 @@ def train(
             "learning_rate (%g)",
             config.learning_rate,
         )
-    if time_limit is not None and not time_limit > 0:
-        raise UsageError(f"the time limit is {time_limit} minutes, expected a positive number")
     names = list(radii)
     if strange := sum(int(np.sum(s.labels(names) < 0)) for s in samples):
         log.warning("%d points are of none of the classes %s: they are left out", strange, ", ".join(names))

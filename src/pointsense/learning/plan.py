@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from pointsense.datasets import Dataset, Sample, too_dense
+from pointsense.errors import UsageError
 from pointsense.images import InputContract
 from pointsense.inference.detector import Detector
 from pointsense.learning.checkpoint import LOOK
@@ -112,6 +113,8 @@ def carry_out(
 ) -> dict[str, Any]:
     """Train, choose and write the run folder; return what ``metrics.json`` holds. See `pointsense.train`."""
     config, request, names, begun = plan.config, plan.request, plan.names, time.monotonic()
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"the time limit is {time_limit} minutes, expected a positive number")
     stored = open_run(out, request, resume=resume, overwrite=overwrite)
     if stored == "finished":
         return read_metrics(out)

@@ -47,7 +47,8 @@ def open_run(
     ------
     UsageError
         If the folder holds something and not one of `resume` and `overwrite` is given, or a training that was asked
-        for with another request; if it is a file, a data set, or may not be written to.
+        for with another request, or, to resume, a model without one; if it is a file, a data set, or may not be
+        written to.
     DataError
         If the checkpoint is damaged.
     """

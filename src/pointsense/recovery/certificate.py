@@ -40,8 +40,8 @@ def duality_gap(
 
     With `positive` only c has to stay below lam / s, not -c. A column of finite `upper` bound u sets no limit to s:
     it adds ``u max(0, s |c_i| - lam)``; then s is 1, or what the columns without a bound allow. With either,
-    correlations below their own rounding, ``4 eps |D_i| (|x| + sum_j |a_j| |D_j|)``, count as zero, and the gap of a
-    code outside its bounds is infinite.
+    correlations below their own rounding, ``4 eps |D_i| |x|``, count as zero, and the gap of a code outside its
+    bounds is infinite.
 
     Where lam = 0 and nothing is bounded no multiple of r is feasible; there the dual point is r's part orthogonal
     to the columns and the gap is half the squared length of the other part.
@@ -49,9 +49,7 @@ def duality_gap(
     residual = x - code @ D.T
     correlation = residual @ D
     if positive or upper is not None:
-        lengths = torch.linalg.vector_norm(D, dim=0)
-        terms = torch.linalg.vector_norm(x, dim=-1) + code.abs() @ lengths
-        size = lengths * terms[..., None]
+        size = torch.linalg.vector_norm(D, dim=0) * torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         correlation = correlation * (correlation.abs() > ROUNDING * torch.finfo(x.dtype).eps * size)
     gap = gap_of(code, x, lam, residual, correlation, positive=positive, upper=upper)
     if positive or upper is not None:  # other bounds of the minimum: without upper, and with s = 1

@@ -101,7 +101,7 @@ def _in_batch(
     if exact and supports.inverse is not None and ridge == 0:
         u = supports.multiply_inverse(grad)
         missed = ((u @ D.T) @ D * support - g).abs().amax(-1)
-        rough = missed > ROUGH[supports.inverse.dtype] * g.abs().amax(-1)
+        rough = ~(missed <= ROUGH[supports.inverse.dtype] * g.abs().amax(-1))  # also where M overflows
     else:
         rough = torch.full_like(supports.sizes, exact, dtype=torch.bool)
     if bool(rough.any()):

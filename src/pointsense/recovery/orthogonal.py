@@ -1,6 +1,6 @@
 """The active set by orthogonal factors, for what the Gram matrix is too ill-conditioned for.
 
-Squaring D squares its condition: the inverse of D_p^T D_p loses columns that lie within 1e-6 of the span of others,
+Squaring D squares its condition: the inverse of D_p^T D_p loses columns that lie within 3e-6 of the span of others,
 and with them what they explain of x. A QR factorisation of D_p itself resolves 1e-13. It costs one a change of the
 support, a right-hand side at a time: a rescue, no method.
 """

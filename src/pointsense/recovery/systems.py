@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .problem import GRAM_LIMIT, Problem
 
-#: Cholesky pivots below this fraction of the largest diagonal entry count as zero.
+#: Cholesky pivots below this fraction of their diagonal entry count as zero.
 SINGULAR = 1e-12
 #: Supports are padded to a multiple of this, so that few batched factorisations serve all of them.
 PADDING = 8

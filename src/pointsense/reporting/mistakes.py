@@ -17,7 +17,7 @@ from pointsense.evaluation.match import Match
 from pointsense.evaluation.report import HEADER, Part
 from pointsense.evaluation.threshold import best_threshold
 from pointsense.reporting.curves import draw_threshold_curve
-from pointsense.reporting.overlay import draw_overlay
+from pointsense.reporting.overlay import as_rgb, draw_overlay
 from pointsense.reporting.page import Figure, Section, Table, write_report
 
 MOST = 12
@@ -118,7 +118,7 @@ def _picture(
     """The surroundings of a point, with what was found and missed there."""
     reach = round(SEEN * radius)
     top, left = np.clip(np.round(middle).astype(int) - reach, 0, np.array(image.shape[:2]) - 1)
-    crop = image[top : top + 2 * reach + 1, left : left + 2 * reach + 1]
+    crop = as_rgb(image)[top : top + 2 * reach + 1, left : left + 2 * reach + 1]  # as bright as the whole
     points, detections = case.truth - (top, left), result.detections - (top, left)
     here, there = (points_inside(places, crop.shape) for places in (points, detections))
     match = result.match
@@ -130,4 +130,4 @@ def _picture(
         missed=number[match.missed[here[match.missed]]],
         false_alarms=place[match.false_alarms[there[match.false_alarms]]],
     )
-    return draw_overlay(crop, detections[there], points[here], local, radius=radius)
+    return draw_overlay(Image.fromarray(crop), detections[there], points[here], local, radius=radius)

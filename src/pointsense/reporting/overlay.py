@@ -24,7 +24,7 @@ DARK = 96
 
 
 def draw_overlay(
-    image: np.ndarray,
+    image: np.ndarray | Image.Image,
     detections: np.ndarray,
     truth: np.ndarray | None = None,
     match: Match | None = None,
@@ -42,7 +42,7 @@ def draw_overlay(
     Parameters
     ----------
     image : (h, w) or (h, w, channels) array
-        As `as_rgb` shows it.
+        As `as_rgb` shows it; or a picture, as it is.
     detections : (K, 2) float array
         Detected points (y, x), px.
     truth : (N, 2) float array, optional
@@ -125,28 +125,27 @@ def write_overlay(
 def as_rgb(image: np.ndarray) -> np.ndarray:
     """Return the image (h, w) or (h, w, channels) as (h, w, 3) uint8, so that one sees what is in it.
 
-    Grey is repeated, a fourth channel left out as alpha; of two channels, or more than four, the brightest at each
-    pixel is shown. Numbers other than uint8, dark images, and channels that become one are stretched between their
-    `SHOWN` percentiles.
+    Grey is repeated; of two channels, or more than three, the brightest at each pixel is shown. Numbers other than
+    uint8, dark images, and channels that become one, each by itself, are stretched between their `SHOWN` percentiles.
     """
     image = np.asarray(image)
     if image.ndim == 2:
         image = image[..., None]
-    merged = image.shape[2] not in (1, 3, 4)
-    image = image[..., :3] if image.shape[2] == 4 else image
+    merged = image.shape[2] not in (1, 3)
     if merged or image.dtype != np.uint8 or np.percentile(image, SHOWN[1]) < DARK:
         values = np.nan_to_num(image.astype(np.float64))
-        low, high = np.percentile(values, SHOWN, axis=(0, 1) if merged else None)
+        each = (0, 1) if merged else None
+        low, high = np.percentile(values, SHOWN, axis=each)
         flat = high <= low  # but for few pixels
-        low, high = np.where(flat, values.min(), low), np.where(flat, values.max(), high)
+        low, high = np.where(flat, values.min(axis=each), low), np.where(flat, values.max(axis=each), high)
         shown = np.clip((values - low) / np.where(high > low, high - low, 1.0), 0, 1)
         image = np.round(255 * shown).astype(np.uint8)
     image = image.max(axis=2, keepdims=True) if merged else image
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-def _enlarged(image: np.ndarray) -> tuple[Image.Image, int]:
-    picture = Image.fromarray(as_rgb(image))
+def _enlarged(image: np.ndarray | Image.Image) -> tuple[Image.Image, int]:
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(as_rgb(image))
     scale = max(1, min(round(SMALLEST_SIDE / min(picture.size)), LARGEST_SIDE // max(picture.size)))
     size = (picture.width * scale, picture.height * scale)
     return (picture.resize(size, Image.Resampling.BICUBIC) if scale > 1 else picture), scale

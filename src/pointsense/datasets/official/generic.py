@@ -12,7 +12,7 @@ import numpy as np
 
 from pointsense.datasets.dataset import SPLITS
 from pointsense.datasets.folder import read_points
-from pointsense.datasets.listing import find_tables
+from pointsense.datasets.listing import find_tables, is_hidden
 from pointsense.datasets.official.source import Record, Source, read_json, split_of
 from pointsense.errors import DataError
 from pointsense.points import CORNER, Detections
@@ -52,10 +52,15 @@ def read_coco(source: Source) -> list[Record]:
     folder's, that is the split. What is marked as a crowd is left out.
     """
     records, crowds = [], 0
-    for path in find_tables(source.root, "*.json"):
-        if len(path.relative_to(source.root).parts) > 2:
+    for path in sorted((*source.root.glob("*.json"), *source.root.glob("*/*.json"))):
+        if is_hidden(path) or is_hidden(path.parent):
             continue
-        content = read_json(path)
+        try:
+            content = read_json(path)
+        except DataError:
+            if path.parent in (source.root, source.root / "annotations"):
+                raise
+            continue
         if not isinstance(content, dict) or not {"images", "annotations"} <= set(content):
             continue
         split = split_of(path.stem) or _split_by_folder(source, path)
@@ -98,11 +103,11 @@ def read_voc(source: Source) -> list[Record]:
     The split is that of `ImageSets/Main/train.txt` and so on, else of the folder.
     """
     listed = {
-        stem: split
+        line.strip(): split
         for split in SPLITS
         for path in find_tables(source.root, f"{split}.txt")
         if path.parent.parts[-2:] == ("ImageSets", "Main")
-        for stem in path.read_text(encoding="utf-8-sig", errors="replace").split()
+        for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     }
     records = []
     for path, root in _trees(source, "annotation"):

@@ -196,7 +196,7 @@ def _note_unlabelled(labelled: set[str], images: Images, source: Source) -> None
     if without := [name for name in images.names if name not in labelled]:
         source.notes.append(
             f"{len(without)} of {len(images.names)} images below {images.root} have no labels, first {without[0]}: "
-            "left out; if they are empty, export an empty file for each"
+            "left out; if nothing is to be found on them, their labels must say so, without an object"
         )
 
 

@@ -96,14 +96,16 @@ def pull_back_rows(
                 along[t] += ui * column[t]
             d_lam[b] -= ui if code[b, p[i]] > 0 else -ui
         if exact and len(inverse) > 0:
-            size, missed = 0.0, 0.0
+            bound = 0.0
+            for i in range(k):
+                bound = max(bound, ROUGH[0 if inverse.itemsize == 4 else 1] * abs(g[i]))
             for i in range(k):
                 total, column = -g[i], columns[p[i]]
                 for t in range(m):
                     total += along[t] * column[t]
-                size, missed = max(size, abs(g[i])), max(missed, abs(total))
-            if missed > ROUGH[0 if inverse.itemsize == 4 else 1] * size:
-                singular[b] = True
+                if not abs(total) <= bound:  # also where M overflows
+                    singular[b] = True
+            if singular[b]:
                 continue
         for t in range(m):
             dX[b, t] = along[t]
