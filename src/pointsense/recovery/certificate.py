@@ -40,17 +40,22 @@ def duality_gap(
 
     With `positive` only c has to stay below lam / s, not -c. A column of finite `upper` bound u sets no limit to s:
     it adds ``u max(0, s |c_i| - lam)``; then s is 1, or what the columns without a bound allow. With either,
-    correlations below their own rounding, ``4 eps |D_i| |x|``, count as zero, and the gap of a code outside its
-    bounds is infinite.
+    correlations below their own rounding, ``e_i = 4 eps |D_i| (|x| + sum_j |a_j| |D_j|)``, count as zero, for which
+    ``e_i |a_i|`` is added, and the gap of a code outside its bounds is infinite.
 
     Where lam = 0 and nothing is bounded no multiple of r is feasible; there the dual point is r's part orthogonal
     to the columns and the gap is half the squared length of the other part.
     """
     residual = x - code @ D.T
     correlation = residual @ D
+    charge: float | Tensor = 0.0
     if positive or upper is not None:
-        size = torch.linalg.vector_norm(D, dim=0) * torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        correlation = correlation * (correlation.abs() > ROUNDING * torch.finfo(x.dtype).eps * size)
+        lengths = torch.linalg.vector_norm(D, dim=0)
+        terms = torch.linalg.vector_norm(x, dim=-1) + code.abs() @ lengths
+        rounding = ROUNDING * torch.finfo(x.dtype).eps * lengths * terms[..., None]
+        vanishing = correlation.abs() <= rounding
+        correlation = correlation.masked_fill(vanishing, 0)
+        charge = (rounding * code.abs() * vanishing).sum(-1)
     gap = gap_of(code, x, lam, residual, correlation, positive=positive, upper=upper)
     if positive or upper is not None:  # other bounds of the minimum: without upper, and with s = 1
         for multiple in (None, 1.0):
@@ -60,7 +65,7 @@ def duality_gap(
     if upper is None and not positive and bool(least_squares.any()):
         off = (residual @ _range_basis(D)).square().sum(-1) / 2
         gap = torch.where(least_squares & (residual.square().sum(-1) > 0), off, gap)
-    return torch.where(_outside(code, positive, upper), torch.inf, gap)
+    return torch.where(_outside(code, positive, upper), torch.inf, gap + charge)
 
 
 def _outside(code: Tensor, positive: bool, upper: float | Tensor | None) -> Tensor:
