@@ -288,6 +288,29 @@ def test_mixed_channels_and_types(good):
     assert "training will refuse them: convert them to one type" in dtypes
 
 
+def test_magnifications_that_files_state(tmp_path):
+    root = write_set(tmp_path, {f"{k}.tif": v for k, v in enumerate(draw_points(8).values())})
+
+    def states(*um_per_px):
+        for path, um in zip(sorted((root / "images").iterdir()), um_per_px, strict=True):
+            tifffile.imwrite(
+                path, tifffile.imread(path), resolution=(1e4 / um,) * 2, resolutionunit="CENTIMETER"
+            )
+        return [one for one in warnings(check(root)) if "pixels of" in one]
+
+    (root / "dataset.json").write_text('{"um_per_px": 0.25, "radius_px": 4}')
+    assert states(*[0.25] * 6) == []
+    assert states(0.25, 0.26, *[0.25] * 4) == []
+    assert states(*[0.5] * 6) == [
+        "dataset.json states pixels of 0.25 um, the images' files 0.5 um: correct one of them"
+    ]
+    [mixed] = states(0.5, 0.5, *[0.25] * 4)
+    assert (
+        "the files state pixels of several sizes: 0.25 in 4, 0.5 in 2 images (um); objects look unlike"
+        in mixed
+    )
+
+
 def test_groups_that_straddle(good):
     (good / "split.csv").write_text(
         "image,split\n" + "".join(f"{i}.png,{'val' * (i > 3) or 'train'}\n" for i in range(6))

@@ -19,7 +19,9 @@ from conftest import TINY
 from pointsense.cli import main
 from pointsense.cli.words import log_to_stderr
 from pointsense.evaluation.challenges import CHALLENGES
-from pointsense.model.config import OF_THE_DATA, Config, read_config
+from pointsense.inference.detector import Detector
+from pointsense.inference.folder import plan_jobs, predict_files
+from pointsense.model.config import OF_THE_DATA, Config, override, read_config
 from pointsense.points import COLUMNS, Detections
 
 HEADER = ",".join(COLUMNS)
@@ -596,6 +598,27 @@ def test_every_kind_of_image_is_converted(cli, run, tmp_path, shape, dtype, suff
     assert len(err) == len(said)
     points = Detections.read_csv(tmp_path / "out" / "a.csv").points
     assert ((points >= -0.5) & (points <= np.array(shape[:2]) - 0.5)).all()
+
+
+@pytest.mark.parametrize(("trained", "diameter"), [(0.25, None), (0.5, None), (0.25, 10.0), (None, None)])
+def test_micrometres_are_of_the_image(run, tmp_path, caplog, trained, diameter):
+    """Where its file states their size; of another than the training's it is told, unless that is known."""
+    detector = Detector.load(run, device="cpu")
+    detector.um_per_px, detector.config = trained, override(detector.config, {"diameter": 12.0})
+    image, plain = tmp_path / "a.tif", draw(tmp_path / "b.png")
+    pixels, options = pointsense.read_image(plain), {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(image, pixels, photometric="rgb", **options)
+    jobs = plan_jobs([image, plain], tmp_path / "out")
+    outcomes = list(predict_files(detector, jobs, diameter=diameter, threshold={"": 0.0}))
+    assert not any(one.problem for one in outcomes)
+    rows = list(csv.DictReader((tmp_path / "out" / "a.csv").read_text().splitlines()))
+    assert rows
+    assert all(float(row["y_um"]) == pytest.approx(0.5 * float(row["y"]), abs=2e-3) for row in rows)
+    other = (tmp_path / "out" / "b.csv").read_text().splitlines()[0]
+    assert ("y_um" in other) == (trained is not None and diameter is None)
+    assert ("states pixels of 0.5 um, the model was trained at 0.25 um" in caplog.text) == (
+        trained == 0.25 and diameter is None
+    )
 
 
 def test_colliding_names(one_error, run, tmp_path):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pointsense.errors import DataError
 from pointsense.images import InputContract, read_image
+from pointsense.images.pixel_size import stored_um_per_px
 
 GENERATOR = np.random.default_rng(0)
 GREY = GENERATOR.integers(0, 256, (20, 30), dtype=np.uint8)
@@ -484,6 +485,31 @@ def test_a_damaged_contract_is_told():
     ]:
         with pytest.raises(ValidationError, match=message):
             InputContract.model_validate(stored | change)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}}, 0.25),
+        ({"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm"}}, 0.25),
+        ({"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 1, "PhysicalSizeXUnit": "pixel"}}, None),
+        ({"imagej": True, "resolution": (4.0, 4.0), "metadata": {"unit": "micron"}}, 0.25),
+        ({"imagej": True, "resolution": (4.0, 4.0), "metadata": {"unit": "\\u00B5m"}}, 0.25),
+        ({"imagej": True, "resolution": (4.0, 4.0), "metadata": {"unit": "pixel"}}, None),
+        ({"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}, 0.25),
+        ({"resolution": (72, 72), "resolutionunit": "INCH"}, None),
+        ({}, None),
+    ],
+)
+def test_the_pixel_size_that_a_tiff_states(tmp_path, options, size):
+    found = stored_um_per_px(tiff(tmp_path / "a.tif", GREY, **options))
+    assert found == (size and pytest.approx(size))
+
+
+def test_other_files_state_no_pixel_size(tmp_path):
+    (tmp_path / "cut.tif").write_bytes(tiff(tmp_path / "a.tif", GREY, ome=True).read_bytes()[:50])
+    for path in (save(tmp_path / "a.png", GREY, dpi=(72, 72)), tmp_path / "cut.tif", tmp_path / "none"):
+        assert stored_um_per_px(path) is None
 
 
 def test_pillow_and_tifffile_stay_quiet(tmp_path, caplog):

@@ -18,6 +18,7 @@ from pointsense.datasets.load import read_dataset
 from pointsense.datasets.radius import estimate_radius
 from pointsense.datasets.swapped import Looked, are_swapped, look, seem_swapped
 from pointsense.errors import DataError
+from pointsense.images.pixel_size import are_alike
 
 SHOWN = 10
 """Problems of one kind that are listed before the rest is only counted."""
@@ -91,6 +92,7 @@ def check(
         *reading.notes,
         *([] if swapped else seem_swapped(looked)),
         *(finding.message for finding in mixed if finding.level == "warning"),
+        *_pixel_sizes(dataset, looked),
         *_classes(dataset),
         *_twins(dataset),
         *_straddling_groups(dataset),
@@ -141,6 +143,21 @@ def _mixed(looked: Sequence[Looked]) -> Iterator[Finding]:
         yield Finding(
             "error" if refused else "warning",
             f"mixed number types: {_counted(dtypes)}; {remedy}: convert them to one type",
+        )
+
+
+def _pixel_sizes(dataset: Dataset, looked: Sequence[Looked]) -> Iterator[str]:
+    """Magnifications that differ from each other, or from that of dataset.json, by what the images' files state."""
+    sizes = Counter(float(f"{image.um_per_px:.3g}") for image in looked if image.um_per_px)
+    if sizes and not are_alike(max(sizes), min(sizes)):
+        yield (
+            f"the files state pixels of several sizes: {_counted(sizes)} (um); objects look unlike large: rescale the "
+            "images, and their points, to one size"
+        )
+    elif sizes and dataset.um_per_px and not are_alike(max(sizes), dataset.um_per_px):
+        yield (
+            f"dataset.json states pixels of {dataset.um_per_px:g} um, the images' files {max(sizes):g} um: correct one "
+            "of them"
         )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pointsense.datasets.dataset import Sample, points_inside
 from pointsense.images import read_image
+from pointsense.images.pixel_size import stored_um_per_px
 
 SURE = 4.0
 """Standard errors by which exchanged coordinates must fit the images better to be called swapped."""
@@ -18,7 +19,7 @@ SURE = 4.0
 
 @dataclass(frozen=True)
 class Looked:
-    """What is kept of an opened image: its shape and number type, and how points stand out from it.
+    """What is kept of an opened image: its shape, number type and stated pixel size, and how points stand out from it.
 
     `contrast` is (K, 2) for the points that lie inside in both orders of the coordinates: the distance of the
     grey value from the image's median at (y, x) and at (x, y).
@@ -27,6 +28,7 @@ class Looked:
     sample: Sample
     shape: tuple[int, int, int]
     dtype: str
+    um_per_px: float | None
     contrast: npt.NDArray[np.float64]
 
 
@@ -43,7 +45,9 @@ def look(sample: Sample) -> Looked:
     points = sample.points[both]
     median = np.median(image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)].mean(axis=2))
     contrast = [np.abs(_grey_around(image, order) - median) for order in (points, points[:, ::-1])]
-    return Looked(sample, image.shape, str(image.dtype), np.stack(contrast, axis=1))
+    return Looked(
+        sample, image.shape, str(image.dtype), stored_um_per_px(sample.path), np.stack(contrast, axis=1)
+    )
 
 
 def _grey_around(image: npt.NDArray[Any], points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy.typing as npt
 from pointsense.datasets.listing import OVERLAY, list_images
 from pointsense.errors import DataError, UsageError, is_out_of_memory
 from pointsense.images import read_image
+from pointsense.images.pixel_size import are_alike, stored_um_per_px
 from pointsense.points import Detections
 from pointsense.writing import claim_folder
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
+
+log = logging.getLogger(__name__)
 
 FORMATS = ("csv", "geojson")
 
@@ -119,6 +123,20 @@ def _made_here(path: Path, paths: Sequence[Path | str], out: Path) -> bool:
     return path.name.endswith(OVERLAY) or (inner and out.resolve() in path.resolve().parents)
 
 
+def _um_per_px(path: Path, detector: Detector, diameter: float | None) -> float | None:
+    """The pixel size of an image: as its file states it, else the training's, unless it is of another magnification."""
+    stored, trained = stored_um_per_px(path), detector.um_per_px
+    if stored and trained and not diameter and not are_alike(stored, trained):
+        log.warning(
+            "%s states pixels of %.4g um, the model was trained at %.4g um: its objects are of another size there; "
+            "give --diameter PX, or rescale the image",
+            path,
+            stored,
+            trained,
+        )
+    return stored or (None if diameter else trained)
+
+
 def predict_files(
     detector: Detector,
     jobs: Sequence[Job],
@@ -157,8 +175,7 @@ def predict_files(
             detections = detector.find(levelled, threshold=threshold, diameter=size, tile=tile)
             detector.contract.warn_if_grey(image, name)
             if "csv" in formats:
-                # Of another magnification the pixel size is not known.
-                detections.write_csv(job.output(".csv"), None if size else detector.um_per_px)
+                detections.write_csv(job.output(".csv"), _um_per_px(job.image, detector, size))
             if "geojson" in formats:
                 detections.write_geojson(job.output(".geojson"), [kind.name for kind in detector.classes])
             if draw is not None:
