@@ -497,6 +497,7 @@ def test_a_damaged_contract_is_told():
         ({"imagej": True, "resolution": (4.0, 4.0), "metadata": {"unit": "\\u00B5m"}}, 0.25),
         ({"imagej": True, "resolution": (4.0, 4.0), "metadata": {"unit": "pixel"}}, None),
         ({"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}, 0.25),
+        ({"resolution": (1, 1), "resolutionunit": "CENTIMETER"}, None),
         ({"resolution": (72, 72), "resolutionunit": "INCH"}, None),
         ({}, None),
     ],

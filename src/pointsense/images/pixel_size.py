@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +15,9 @@ MICROMETRES = {
 }
 """In a unit, as OME and ImageJ call it: with the sign of micro, the Greek letter, or the sign's number."""
 
+PLAUSIBLE = 0.001, 100.0
+"""Micrometres a pixel of a microscope: what is beyond is a default of some program, such as one pixel a centimetre."""
+
 UNLIKE = 1.1
 """Factor from which on pixel sizes are of two magnifications."""
 
@@ -28,14 +30,14 @@ def are_alike(one: float, other: float) -> bool:
 def stored_um_per_px(path: Path | str) -> float | None:
     """Micrometres a pixel by a TIFF's OME-XML, ImageJ's calibration, or its resolution in pixels a centimetre.
 
-    None for other files, and where nothing is stated: dots an inch are a printer's.
+    None for other files, and where nothing `PLAUSIBLE` is stated; dots an inch are a printer's.
     """
     try:
         with tifffile.TiffFile(path) as tiff:
             size = _by_ome(tiff) or _by_resolution(tiff)
     except Exception:  # whatever a file that is no TIFF, or a damaged one, leads its reader to
         return None
-    return size if size is not None and 0 < size < math.inf else None
+    return size if size is not None and PLAUSIBLE[0] <= size <= PLAUSIBLE[1] else None
 
 
 def _by_ome(tiff: tifffile.TiffFile) -> float | None:
