@@ -30,12 +30,8 @@ from torch.autograd.function import once_differentiable
 
 from . import compiled
 from .problem import GRAM_LIMIT
-from .supports import Supports
+from .supports import ROUGH, Supports
 from .systems import solve_on_support
-
-ROUGH = {torch.float32: 1e-5, torch.float64: 1e-10}
-"""Share of g by which D_p^T D_p u may miss it for a kept M, which an ill-conditioned support makes rough: such rows are
-solved again."""
 
 _said_singular = False
 
@@ -97,22 +93,29 @@ def _in_batch(
     """dx (B, m), dD (m, n) or None, dlam (B,), in float64, by products of whole matrices."""
     X, D, a = X.double(), D.double(), code.double()
     support = supports.mask(D.shape[1])
-    u = g = grad.double() * support
-    if exact and supports.inverse is not None and ridge == 0:
+    g = grad.double() * support
+    if not exact:
+        u = g
+    elif supports.inverse is not None and ridge == 0:
         u = supports.multiply_inverse(grad)
         missed = ((u @ D.T) @ D * support - g).abs().amax(-1)
         rough = ~(missed <= ROUGH[supports.inverse.dtype] * g.abs().amax(-1))  # also where M overflows
+        if bool(rough.any()):
+            u[rough] = _solved(D, support[rough], g[rough], ridge)
     else:
-        rough = torch.full_like(supports.sizes, exact, dtype=torch.bool)
-    if bool(rough.any()):
-        u[rough], singular = solve_on_support(D, support[rough], g[rough], ridge)
-        if bool(singular.any()):
-            _say_singular()
+        u = _solved(D, support, g, ridge)
     along = u @ D.T  # D_p u, eqs. (5) and (8)
     dD = None
     if need_D:
         dD = (X - a @ D.T).T @ u - along.T @ a  # eqs. (6), (7) and (9)
     return along, dD, -(torch.sign(a) * u).sum(-1)
+
+
+def _solved(D: Tensor, support: Tensor, g: Tensor, ridge: float) -> Tensor:
+    u, singular = solve_on_support(D, support, g, ridge)
+    if bool(singular.any()):
+        _say_singular()
+    return u
 
 
 def _in_rows(
@@ -149,5 +152,5 @@ def _say_singular() -> None:
             "than measurements): its gradient takes the minimum-norm solution. A small ridge or a larger lam "
             "avoids that. Said once.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 CHUNK_ENTRIES = 1 << 19  # of the padded matrices that are multiplied at once
+#: Share of g by which D_p^T D_p u may miss it for u = M g of a kept M, which an ill-conditioned support makes rough.
+ROUGH = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
 @dataclass(frozen=True)

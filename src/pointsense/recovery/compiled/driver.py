@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..problem import GRAM_LIMIT, Problem
-from ..supports import Solution, Supports
+from ..supports import ROUGH, Solution, Supports
 from .pivots import System
 from .pull_back import pull_back_rows
 from .rows import omp_rows, solve_rows
@@ -104,6 +104,7 @@ def pull_back(
     sizes, members = supports.sizes.numpy(), supports.members.numpy()
     triangles = np.concatenate([[0], np.cumsum(sizes.astype(np.int64) * (sizes + 1) // 2)])
     packed = np.empty(0, np.float32) if inverse is None else inverse.numpy()
+    rough = 0.0 if inverse is None else ROUGH[inverse.dtype]
     xs, codes, grads = (v.detach().contiguous().numpy() for v in (X, code, grad))
 
     def run(rows: slice, _: None) -> Any:
@@ -117,6 +118,7 @@ def pull_back(
             sizes[rows],
             members[ends[rows.start] : ends[rows.stop]],
             packed[triangles[rows.start] : triangles[rows.stop]] if inverse is not None else packed,
+            rough,
             exact,
             ridge,
             dX[rows],

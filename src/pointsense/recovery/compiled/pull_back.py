@@ -7,7 +7,6 @@ import numpy as np
 from .compiler import allocating, compiled
 
 SINGULAR = 1e-12  # Cholesky pivots below this fraction of their diagonal entry count as zero
-ROUGH = 1e-5, 1e-10  # share of g by which D_p^T D_p u may miss it for a kept M in float32, float64
 
 
 @compiled
@@ -58,11 +57,12 @@ def _cholesky_solve(gram, members, k, ridge, g, L, u):
 
 @allocating
 def pull_back_rows(
-    columns, gram, X, code, grad, sizes, members, inverse, exact, ridge, dX, d_columns, d_lam, singular
+    columns, gram, X, code, grad, sizes, members, inverse, rough, exact, ridge, dX, d_columns, d_lam, singular
 ):
     """Gradients of the rows' codes; `d_columns` (n, m) is added to, what follows grad is as for `solve_rows`.
 
     gram : (n, n), for the exact rule where no inverse is kept (`inverse` empty).
+    rough : share of g by which D_p^T D_p u may miss it.
     singular (B,) : written to, also where rounding has left too little of the inverse; such rows are left out.
     """
     n, m = columns.shape
@@ -98,7 +98,7 @@ def pull_back_rows(
         if exact and len(inverse) > 0:
             bound = 0.0
             for i in range(k):
-                bound = max(bound, ROUGH[0 if inverse.itemsize == 4 else 1] * abs(g[i]))
+                bound = max(bound, rough * abs(g[i]))
             for i in range(k):
                 total, column = -g[i], columns[p[i]]
                 for t in range(m):
