@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from pointsense.errors import DataError
 
@@ -60,29 +59,25 @@ def _check_outlines(path: Path, features: list[dict[str, Any]]) -> None:
 
 
 def _one_around_another(outlines: list[dict[str, Any]]) -> bool:
-    """Whether all of an outline lies inside of another one, and not in a hole of it."""
+    """Whether all of an outline lies inside of another one, of another extent, and not in a hole of it."""
+    from scipy.spatial import cKDTree
+    from skimage.measure import points_in_poly
+
     rings = [[np.array(ring, float)[:, :2] for ring in part] for one in outlines for part in _polygons(one)]
     low, high = (np.array([end(part[0], axis=0) for part in rings]) for end in (np.min, np.max))
     tree = cKDTree((low + high) / 2)
     near = tree.query_ball_point((low + high) / 2, np.linalg.norm(high - low, axis=1) / 2)
     for k, others in enumerate(near):
         for j in others:
-            if j == k or (low[j] < low[k]).any() or (high[j] > high[k]).any():
+            beyond = (low[j] < low[k]).any() or (high[j] > high[k]).any()
+            if beyond or ((low[j] == low[k]).all() and (high[j] == high[k]).all()):
                 continue
-            outer, *holes = rings[k]
-            inner = rings[j][0]
-            if _inside(outer, inner).all() and not any(_inside(hole, inner).any() for hole in holes):
+            (outer, *holes), inner = rings[k], rings[j][0]
+            if points_in_poly(inner, outer).all() and not any(
+                points_in_poly(inner, hole).any() for hole in holes
+            ):
                 return True
     return False
-
-
-def _inside(ring: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Which points (K, 2) lie in a ring (N, 2): a ray from them crosses its sides an odd number of times."""
-    (x, y), (next_x, next_y) = ring.T, np.roll(ring, -1, axis=0).T
-    crossed = (y > points[:, 1:]) != (next_y > points[:, 1:])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        at = x + (points[:, 1:] - y) / (next_y - y) * (next_x - x)
-    return (crossed & (points[:, :1] < at)).sum(1) % 2 == 1
 
 
 def _polygons(geometry: dict[str, Any]) -> list[list[list[list[float]]]]:

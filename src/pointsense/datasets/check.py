@@ -15,8 +15,9 @@ from pointsense.datasets.crowding import crowding
 from pointsense.datasets.dataset import LOOK_ALIKE, Dataset, Sample, check_points_inside, first_few
 from pointsense.datasets.division import check_both_parts
 from pointsense.datasets.load import read_dataset
+from pointsense.datasets.looked import Looked, look
 from pointsense.datasets.radius import estimate_radius
-from pointsense.datasets.swapped import Looked, are_swapped, look, seem_swapped
+from pointsense.datasets.swapped import are_swapped, seem_swapped
 from pointsense.errors import DataError
 from pointsense.images.pixel_size import are_alike
 
@@ -77,12 +78,12 @@ def check(
             f"and {len(errors) - SHOWN} more errors like these; correct the first and check again"
         ]
 
-    if not reading.problems:  # which may be why images or points are missing
+    sound = not reading.problems  # which may be why images or points are missing
+    if sound and not any(sample.split for sample in dataset.samples):
+        errors.append("no image is in any part: list them in split.csv, or delete it")
+    elif sound and dataset.train:
         try:
-            if dataset.train:
-                check_both_parts(dataset.train, dataset.val)
-            elif not any(sample.split for sample in dataset.samples):
-                raise DataError("no image is in any part: list them in split.csv, or delete it")
+            check_both_parts(dataset.train, dataset.val)
         except DataError as error:
             errors.append(str(error))
 

@@ -48,7 +48,7 @@ def write_dataset(dataset: Dataset, out: Path | str, *, link: bool = False, over
     if lost := [sample.path for sample in samples if not os.access(sample.path, os.R_OK)]:
         raise DataError(f"cannot read the image {lost[0]}: it is not there, or its permissions forbid it")
     divided = any(sample.split != "train" for sample in samples)
-    groups = [(s.name, s.group) for s in samples if dataset.has_groups]
+    groups = [(s.name, s.group) for s in samples] if dataset.has_groups else []
     scale = {
         "um_per_px": dataset.um_per_px,
         "radius_px": dataset.radius_px or None,

@@ -36,18 +36,9 @@ def find_images(folder: Path) -> list[str]:
     )
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether systems do not show a file or folder, or macOS left it in an archive."""
-    return path.name.startswith(".") or path.name == "__MACOSX"
-
-
 def find_tables(folder: Path, pattern: str) -> list[Path]:
-    """The files in `folder` and below whose names match, such as `*.csv`, sorted; no hidden ones."""
-    return sorted(
-        path
-        for path in folder.rglob(pattern)
-        if not any(map(is_hidden, (path, *path.relative_to(folder).parents)))
-    )
+    """The files in `folder` and below that match, such as `*.csv`, sorted; no hidden ones. Links are followed."""
+    return sorted(path for path in _files(folder) if path.match(pattern))
 
 
 def one_form(name: str) -> str:
@@ -56,12 +47,15 @@ def one_form(name: str) -> str:
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """The files in a folder and below, without hidden ones; a link to a folder `above` is not entered again."""
+    """The files in a folder and below, without what is hidden, or macOS left in an archive.
+
+    A link to a folder `above` is not entered again.
+    """
     real = folder.resolve()
     if real in above or not folder.is_dir():
         return
     for path in folder.iterdir():
-        if is_hidden(path):
+        if path.name.startswith(".") or path.name == "__MACOSX":
             continue
         if path.is_dir():
             yield from _files(path, (*above, real))

@@ -82,9 +82,10 @@ def read_dataset(
     reading = DatasetReading(
         Dataset(root, tuple(sorted(samples, key=lambda sample: sample.name)), {}), problems
     )
+    by_folders = spotiflow.is_layout(root)
     for name in sorted(entry.name for entry in root.iterdir() if entry.name not in BESIDE):
         near = difflib.get_close_matches(name, BESIDE, 1, cutoff=0.8)
-        if (root / "train").is_dir() and (root / name).is_dir() and name not in SPLITS:
+        if by_folders and (root / name).is_dir() and name not in SPLITS:
             near = [split] if (split := split_of(name)) else []
         if near and not (root / near[0]).exists():
             reading.notes.append(f"{root / name} is not read: did you mean {near[0]}?")

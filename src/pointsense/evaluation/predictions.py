@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pointsense.datasets import Dataset, Sample, check_points_inside
-from pointsense.datasets.dataset import SPLITS
+from pointsense.datasets.dataset import SPLITS, first_few
 from pointsense.errors import DataError, UsageError
 from pointsense.evaluation.cases import Case
 from pointsense.images import read_image
@@ -135,11 +135,11 @@ def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> FoundByIma
     owners: dict[Path, str] = {}
     for sample in samples:
         path = table_of(sample, folder)
-        found[sample.name] = None if path is None else Detections.read_csv(path)
         if path is not None and (other := owners.setdefault(path, sample.name)) != sample.name:
             raise DataError(
                 f"{path} could be of {other} and of {sample.name}: rename one of the images, and predict them again"
             )
+        found[sample.name] = None if path is None else Detections.read_csv(path)
     missing = [name for name, detections in found.items() if detections is None]
     if len(missing) == len(samples):
         expected = Path(missing[0]).with_suffix("").as_posix() + ".csv"
@@ -149,8 +149,8 @@ def found_in_folder(samples: Sequence[Sample], folder: Path | str) -> FoundByIma
         )
     if missing:
         log.warning(
-            "%s has no prediction for %d of %d images (%s%s): all their points count as missed",
-            folder, len(missing), len(samples), ", ".join(missing[:3]), ", ..." if missing[3:] else "",
+            "%s has no prediction for %d of %d images (%s): all their points count as missed",
+            folder, len(missing), len(samples), first_few(missing),
         )  # fmt: skip
     return found
 

@@ -25,11 +25,10 @@ from pointsense.evaluation.predictions import (
     warn_if_without_class,
 )
 from pointsense.evaluation.report import Part, evaluate
-from pointsense.inference.record import recorded_classes, recorded_images, recorded_thresholds
+from pointsense.inference.record import classes_in, images_in, read_record, thresholds_in
 
 if TYPE_CHECKING:
     from pointsense.inference.detector import Detector
-
 
 log = logging.getLogger(__name__)
 
@@ -122,9 +121,10 @@ class FolderSource:
     def __init__(
         self, folder: Path, samples: Sequence[Sample], thresholds: Mapping[str, float], dataset: Dataset
     ):
-        _refuse_namesakes(samples, folder, dataset)
+        record = read_record(folder)
+        _refuse_namesakes(samples, folder, images_in(record), dataset)
         self.found, self.thresholds = found_in_folder(samples, folder), thresholds
-        occurring, recorded = class_names_of(self.found), recorded_classes(folder)
+        occurring, recorded = class_names_of(self.found), classes_in(record)
         # The tables may have been changed since.
         self.known = recorded if {*occurring} <= {*recorded} else occurring
         self.radii: dict[str, float] = {}
@@ -138,8 +138,7 @@ class FolderSource:
             raise UsageError(
                 f"--threshold names the class '{strange[0]}', but the classes here are: {classes}"
             )
-
-        for name, kept in recorded_thresholds(folder).items():
+        for name, kept in thresholds_in(record).items():
             if (asked := thresholds.get(name, thresholds.get("", kept))) < kept:
                 log.warning(
                     "%s holds what scores at least %.4g%s, the threshold is %.4g: nothing lower was kept; predict "
@@ -154,9 +153,10 @@ class FolderSource:
         return class_to_count(name, self.known, dataset)
 
 
-def _refuse_namesakes(samples: Sequence[Sample], folder: Path, dataset: Dataset) -> None:
+def _refuse_namesakes(
+    samples: Sequence[Sample], folder: Path, image_of: Mapping[str, str], dataset: Dataset
+) -> None:
     """Fail where tables were, by their record, predicted from images of another split that have the same names."""
-    image_of = recorded_images(folder)
     others = {str(one.path.absolute()): one for one in dataset.samples}
     for sample in samples:
         table = table_of(sample, folder)

@@ -29,9 +29,6 @@ REACH = {"axes": 2.0, "measurements": 2.0, "beta": 8.0, "lam": 4.0, "alpha": 8.0
 LIMITS = ("max_train_images", "time_limit")
 """Options of `train` that a search must not be gone on with another value of."""
 
-OF_PATCHES = {"bandwidth", "lam"}
-"""Settings that the projection head does not use, lambda but for the L1 term."""
-
 STATES = {"COMPLETE": "finished", "PRUNED": "given up", "FAIL": "failed"}
 
 UNPRUNED = 4
@@ -45,7 +42,9 @@ def searched(config: Config) -> list[str]:
     """The settings that are searched: those that the configuration makes use of."""
     if config.target == "heatmap":  # it learns no code
         return []
-    unused = OF_PATCHES - ({"lam"} if config.alpha else set()) if config.head == "projection" else set()
+    unused = set()
+    if config.head == "projection":  # it has no mean shift, and no lasso but in the L1 term
+        unused = {"bandwidth"} if config.alpha else {"bandwidth", "lam"}
     return [name for name in REACH if name not in unused and getattr(config, name) > 0]
 
 

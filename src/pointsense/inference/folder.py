@@ -174,8 +174,9 @@ def predict_files(
             size = detector.estimated_diameter(levelled, tile) if diameter == "auto" else diameter
             detections = detector.find(levelled, threshold=threshold, diameter=size, tile=tile)
             detector.contract.warn_if_grey(image, name)
+            um_per_px = _um_per_px(job.image, detector, size)
             if "csv" in formats:
-                detections.write_csv(job.output(".csv"), _um_per_px(job.image, detector, size))
+                detections.write_csv(job.output(".csv"), um_per_px)
             if "geojson" in formats:
                 detections.write_geojson(job.output(".geojson"), [kind.name for kind in detector.classes])
             if draw is not None:

@@ -34,7 +34,7 @@ class Record:
 
     def __init__(self, out: Path | str, detector: Detector, model: Path | str, settings: dict[str, Any]):
         self.out, self.detector = Path(out), detector
-        self.earlier = _recorded_files(self.out)
+        self.earlier = _files_in(read_record(self.out))
         self.names = [kind.name for kind in detector.classes]
         self.about = {"model": str(model), **settings}
         self.rows: list[dict[str, Any]] = []
@@ -108,7 +108,7 @@ class Record:
         )
 
 
-def _recorded(folder: Path | str) -> dict[str, Any]:
+def read_record(folder: Path | str) -> dict[str, Any]:
     """What a prediction recorded in the folder of its results; nothing where it has no record."""
     try:
         value = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
@@ -117,30 +117,30 @@ def _recorded(folder: Path | str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _recorded_files(folder: Path | str) -> dict[str, list[str]]:
+def _files_in(record: dict[str, Any]) -> dict[str, list[str]]:
     """The files that a prediction says it wrote, by the path of their image; none where it says nothing."""
     try:
-        return {str(row["path"]): list(map(str, row["files"])) for row in _recorded(folder)["images"]}
+        return {str(row["path"]): list(map(str, row["files"])) for row in record["images"]}
     except (KeyError, TypeError):
         return {}
 
 
-def recorded_thresholds(folder: Path | str) -> dict[str, float]:
-    """The least scores by class that a prediction kept, by its record; none where it has none."""
-    found = _recorded(folder).get("thresholds")
+def images_in(record: dict[str, Any]) -> dict[str, str]:
+    """The image that each file of a prediction was made of."""
+    return {file: image for image, files in _files_in(record).items() for file in files}
+
+
+def thresholds_in(record: dict[str, Any]) -> dict[str, float]:
+    """The least scores by class that a prediction kept; none where it says nothing."""
+    found = record.get("thresholds")
     pairs = found.items() if isinstance(found, dict) else ()
     return {name: float(value) for name, value in pairs if isinstance(value, int | float)}
 
 
-def recorded_images(folder: Path | str) -> dict[str, str]:
-    """The image that each file of a prediction was made of, by its record in the folder of its results."""
-    return {file: image for image, files in _recorded_files(folder).items() for file in files}
-
-
-def recorded_classes(folder: Path | str) -> list[str]:
-    """The classes that a prediction could find, by its record in the folder of its results; none where it has none."""
+def classes_in(record: dict[str, Any]) -> list[str]:
+    """The classes that a prediction could find; none where it says nothing."""
     try:
-        names = {name for image in _recorded(folder)["images"] for name in image["points"] or {}}
+        names = {name for image in record["images"] for name in image["points"] or {}}
     except (KeyError, TypeError):
         return []
     return sorted(names - {""})

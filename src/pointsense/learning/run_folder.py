@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from pointsense.datasets import Dataset
+from pointsense.datasets.dataset import first_few
 from pointsense.errors import DataError, UsageError
 from pointsense.inference.bundled import find_model
 from pointsense.inference.detector import Detector
@@ -141,9 +142,9 @@ def warn_if_learned_from(model: Path | str, names: Sequence[str]) -> None:
     learned = learned_from(run)
     if seen := [name for name in names if name in learned]:
         log.warning(
-            "%d of %d images have names of images that the model was trained or chosen on (%s%s; %s): if they are the "
+            "%d of %d images have names of images that the model was trained or chosen on (%s; %s): if they are the "
             "same, the scores flatter",
-            len(seen), len(names), ", ".join(seen[:3]), ", ..." if seen[3:] else "", run,
+            len(seen), len(names), first_few(seen), run,
         )  # fmt: skip
 
 

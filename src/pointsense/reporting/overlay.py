@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pointsense import colours
 from pointsense.evaluation.match import Match
+from pointsense.images.levels import sampled
 from pointsense.writing import replacing
 
 SMALLEST_SIDE = 576  # px; smaller images are enlarged, so that the marks do not hide the cells
@@ -126,17 +127,18 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     """Return the image (h, w) or (h, w, channels) as (h, w, 3) uint8, so that one sees what is in it.
 
     Grey is repeated; of two channels, or more than three, the brightest at each pixel is shown. Numbers other than
-    uint8, dark images, and channels that become one, each by itself, are stretched between their `SHOWN` percentiles.
+    uint8, dark images, and channels that become one, each by itself, are stretched between their `SHOWN` percentiles,
+    which are those of pixels drawn from a large image.
     """
     image = np.asarray(image)
     if image.ndim == 2:
         image = image[..., None]
     merged = image.shape[2] not in (1, 3)
-    if merged or image.dtype != np.uint8 or np.percentile(image, SHOWN[1]) < DARK:
+    drawn = np.nan_to_num(sampled(image, np.random.default_rng(0)).astype(np.float64))
+    if merged or image.dtype != np.uint8 or np.percentile(drawn, SHOWN[1]) < DARK:
         values = np.nan_to_num(image.astype(np.float64))
-        each = (0, 1) if merged else None
-        low, high = np.percentile(values, SHOWN, axis=each)
-        flat = high <= low  # but for few pixels
+        low, high = np.percentile(drawn, SHOWN, axis=0 if merged else None)
+        flat, each = high <= low, (0, 1) if merged else None  # flat but for few pixels
         low, high = np.where(flat, values.min(axis=each), low), np.where(flat, values.max(axis=each), high)
         shown = np.clip((values - low) / np.where(high > low, high - low, 1.0), 0, 1)
         image = np.round(255 * shown).astype(np.uint8)

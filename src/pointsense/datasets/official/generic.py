@@ -12,7 +12,7 @@ import numpy as np
 
 from pointsense.datasets.dataset import SPLITS
 from pointsense.datasets.folder import read_points
-from pointsense.datasets.listing import find_tables, is_hidden
+from pointsense.datasets.listing import find_tables
 from pointsense.datasets.official.source import Record, Source, read_json, split_of
 from pointsense.errors import DataError
 from pointsense.points import CORNER, Detections
@@ -52,8 +52,8 @@ def read_coco(source: Source) -> list[Record]:
     folder's, that is the split. What is marked as a crowd is left out.
     """
     records, crowds = [], 0
-    for path in sorted((*source.root.glob("*.json"), *source.root.glob("*/*.json"))):
-        if is_hidden(path) or is_hidden(path.parent):
+    for path in find_tables(source.root, "*.json"):
+        if source.root not in (path.parent, path.parent.parent):
             continue
         try:
             content = read_json(path)
